@@ -1,0 +1,59 @@
+# Every command makes the environment that it needs: Python >= 3.10 with venv, a C++17 compiler and make are enough.
+# Python sources are used in place; a change of the C++ sources or of a build file rebuilds the extension.
+# ARGS is passed on: make demo ARGS="--epochs 3", make test ARGS="-k linear".
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+BUILD_FILES := pyproject.toml CMakeLists.txt $(shell find csrc -type f)
+OPS := $(notdir $(basename $(wildcard csrc/ops/*.cpp)))
+
+.PHONY: demo test bench lint sanitize clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m latentcore demo $(ARGS)
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m bench $(ARGS)
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/clang-format --dry-run -Werror $$(find bench csrc -name '*.cpp' -o -name '*.h')
+	$(BIN)/mypy
+	CMAKE_ARGS=-DLATENTCORE_WERROR=ON SKBUILD_BUILD_DIR=build/lint \
+	    $(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/lint .
+	@# An object of one instruction set defines symbols of its own namespace alone: the linker merges the copies of any
+	@# other inline function, and AVX-512 code would run on a processor that has none.
+	@for isa in $$(cd build/lint/CMakeFiles && ls -d ops_*.dir | sed 's/ops_\(.*\).dir/\1/'); do \
+	    find build/lint/CMakeFiles/ops_$$isa.dir -name '*.o' -exec nm -g --defined-only {} + | awk 'NF == 3 { print $$3 }' | \
+	    grep -v -e "2lc$${#isa}$$isa" -e '^DW.ref.' | sed "s/^/$$isa objects share the symbol /" | c++filt; \
+	done | (! grep .)
+
+# The kernels and the thread pool under the sanitizers of g++: memory and undefined behaviour, then data races.
+sanitize: export CXX := g++
+sanitize: export SKBUILD_INSTALL_STRIP := false
+sanitize:
+	CMAKE_ARGS=-DLATENTCORE_SANITIZE=address,undefined SKBUILD_BUILD_DIR=build/address \
+	    $(MAKE) VENV=.venv-address .venv-address/.test
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	    ASAN_OPTIONS=detect_leaks=0 .venv-address/bin/python -m pytest --capture=sys $(OPS:%=tests/test_%.py)
+	CMAKE_ARGS=-DLATENTCORE_SANITIZE=thread SKBUILD_BUILD_DIR=build/thread \
+	    $(MAKE) VENV=.venv-thread .venv-thread/.test
+	LD_PRELOAD="$$($(CXX) -print-file-name=libtsan.so)" .venv-thread/bin/python -m pytest --capture=sys tests/test_pool.py
+
+clean:
+	rm -rf build dist .venv .venv-address .venv-thread
+
+$(VENV)/.tools:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet scikit-build-core pybind11 cmake ninja
+	touch $@
+
+# A stamp for each extra of pyproject.toml.
+$(VENV)/.%: $(BUILD_FILES) | $(VENV)/.tools
+	$(BIN)/pip install --quiet --no-build-isolation --editable '.[$*]'
+	touch $@

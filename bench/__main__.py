@@ -1,0 +1,90 @@
+"""`python -m bench`: time everything, print the tables, and write RESULTS.md and results/ when the run was whole."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from . import machine, report
+from .cases import COLD, Case, Inputs, cases
+from .peers import CONTESTANTS, ENGINE
+from .rounds import QUICK, Effort, Row, Worker, measure, measure_cold
+
+NOT_COLD = ("torch.compile", "NumPy")
+"""Compiling is no start, and NumPy's own import is not counted for anybody."""
+
+
+def main() -> int:
+    """Run the benchmarks; 1 if latentcore failed or was refused in a row, else 0."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few, short samples")
+    parser.add_argument("--only", metavar="PATTERN", help="rows that match, as 'decode*' or 'train step mnist 128'")
+    parser.add_argument("--threads", metavar="N,N", help="numbers of threads (default: 1,2 as far as there are cores)")
+    parser.add_argument("--contestants", metavar="NAME,NAME", help=f"of {', '.join(CONTESTANTS)}")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="where to write (default: bench/, if all rows ran)")
+    options = parser.parse_args()
+
+    cores = machine.cores()
+    counts = [int(n) for n in options.threads.split(",")] if options.threads else [n for n in (1, 2) if n <= len(cores)]
+    versions = machine.installed()
+    names = options.contestants.split(",") if options.contestants else list(CONTESTANTS)
+    for name in names:
+        if name not in CONTESTANTS:
+            parser.error(f"--contestants: {name!r} is none of {', '.join(CONTESTANTS)}")
+        if name not in versions:
+            print(f"{name} is not installed and takes no part", file=sys.stderr)
+    names = [name for name in names if name in versions]
+    if not names or not counts or not 1 <= min(counts) <= max(counts) <= len(cores):
+        parser.error(f"nothing to run: {len(cores)} cores, contestants installed: {', '.join(versions)}")
+    chosen = [case for case in [*cases(), COLD] if fnmatch.fnmatch(str(case), options.only or "*")]
+
+    about = machine.describe()
+    with tempfile.TemporaryDirectory(prefix="latentcore-bench-") as scratch:
+        inputs = Inputs.write(Path(scratch))
+        program = machine.build_ceilings(Path(scratch))
+        limits, rows = {}, []
+        for count in counts:
+            effort = QUICK if options.quick else Effort()
+            measured, more = _run(chosen, names, cores[:count], inputs, effort, program)
+            limits[count] = measured
+            rows += more
+        records = report.summarize(rows, limits, inputs)
+    command = " ".join(["python -m bench", *sys.argv[1:]])
+    taken = {name: versions[name] for name in names}
+    whole = not (options.quick or options.only or options.threads or options.contestants) and ENGINE in names
+    if whole or options.output:
+        report.write(options.output or machine.HERE, about, taken, limits, records, command)
+    print(report.markdown(about, taken, limits, records, command))
+    return int(any(ENGINE in row.refused for row in rows))
+
+
+def _run(
+    chosen: list[Case], names: list[str], cpus: list[int], inputs: Inputs, effort: Effort, program: Path
+) -> tuple[dict, list[Row]]:
+    """The ceilings and the rows for as many threads as cpus."""
+    ceilings, rows = [machine.ceilings(program, cpus)], []
+    workers = [Worker(name, cpus, inputs) for name in names]
+    for case in chosen:
+        begin = time.perf_counter()
+        if case == COLD:
+            row = measure_cold([name for name in names if name not in NOT_COLD], cpus, inputs, effort)
+        else:
+            row = measure(case, workers, inputs, effort)
+        rows.append(row)
+        if len(rows) % 6 == 0 or len(rows) == len(chosen):
+            ceilings.append(machine.ceilings(program, cpus))
+        times = ", ".join(f"{name} {1e6 * timing.median:.1f}" for name, timing in row.timings.items())
+        refused = "".join(f"; {name}: {reason}" for name, reason in row.refused.items() if "Not" not in reason)
+        seconds = time.perf_counter() - begin
+        print(f"{len(cpus)} threads, {case} [{seconds:.0f} s], µs: {times}{refused}", file=sys.stderr, flush=True)
+    for worker in workers:
+        worker.close()
+    return machine.best_ceilings(ceilings), rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())

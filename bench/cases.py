@@ -1,0 +1,109 @@
+"""The rows of the tables, and the arrays that they run on."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .network import TINY, VAE, Network, Parameters, Work, inference_work, training_work
+
+BATCHES = (1, 16, 128, 1024)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: a task on rows of a kind, `batch` at a time."""
+
+    task: str
+    """ "train step", "epoch", "encode", "decode", "reconstruct" or "first decode" """
+    data: str
+    """ "mnist" (81 % zeros), "dense" (uniform, no zeros) or "codes" (standard normal) """
+    batch: int
+    network: Network = VAE
+
+    def __str__(self) -> str:
+        tiny = " tiny" if self.network == TINY else ""
+        return f"{self.task}{tiny} {self.data} {self.batch}"
+
+    @property
+    def trains(self) -> bool:
+        """Whether the row is a training one."""
+        return self.task in ("train step", "epoch")
+
+    @property
+    def function(self) -> str:
+        """The compiled function of an inference row."""
+        return "decode" if self.task == "first decode" else self.task
+
+    @property
+    def steps(self) -> int:
+        """Operations in a timed call, so that a call of a training step lasts some milliseconds."""
+        return {16: 8, 128: 2}.get(self.batch, 1) if self.task == "train step" else 1
+
+    def work(self, inputs: Inputs, *, skip_zeros: bool) -> Work:
+        """The least work of one operation."""
+        parameters, x = inputs.parameters(self.network), inputs.rows(self)
+        if self.trains:
+            work = training_work(self.network, parameters, np.asarray(x[: self.batch]), skip_zeros=skip_zeros)
+            count = len(x) / self.batch if self.task == "epoch" else 1
+            return Work(count * work.flops, count * work.bytes, work.held)
+        return inference_work(self.network.layers(parameters, self.function), x, skip_zeros=skip_zeros)
+
+
+def cases() -> list[Case]:
+    """Every interleaved row, in the order of the tables."""
+    rows = [Case("train step", data, batch) for data in ("mnist", "dense") for batch in BATCHES[1:]]
+    rows.append(Case("epoch", "mnist", 128))
+    rows += [Case("decode", "codes", batch) for batch in BATCHES]
+    for task in ("encode", "reconstruct"):
+        rows += [Case(task, data, batch) for data in ("mnist", "dense") for batch in BATCHES]
+    return [*rows, Case("decode", "codes", 1, TINY)]
+
+
+COLD = Case("first decode", "codes", 1)
+
+
+class Inputs:
+    """The shared arrays, written once to a folder and mapped by every process that runs on them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def write(cls, folder: Path) -> Inputs:
+        """Fill `folder` with the data sets: float32 (rows, features) in [0, 1], and codes (rows, latent)."""
+        rng = np.random.default_rng(7)
+        np.save(folder / "mnist.npy", _mnist(rng))
+        np.save(folder / "dense.npy", rng.uniform(0.001, 0.999, (4096, VAE.features)).astype(np.float32))
+        for network in (VAE, TINY):
+            codes = rng.standard_normal((max(BATCHES), network.latent)).astype(np.float32)
+            np.save(folder / f"codes{network.latent}.npy", codes)
+        return cls(folder)
+
+    def parameters(self, network: Network) -> Parameters:
+        """The weights that every contestant starts from."""
+        return network.parameters()
+
+    def rows(self, case: Case) -> np.ndarray:
+        """The whole data set of a training row, the batch itself of any other; read-only."""
+        name = f"codes{case.network.latent}" if case.data == "codes" else case.data
+        data = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        return data if case.trains else np.array(data[: case.batch])
+
+
+def mnist_path() -> Path | None:
+    """The training images under $LATENTCORE_DATA/mnist, or None."""
+    path = Path(os.environ.get("LATENTCORE_DATA", "data")) / "mnist" / "train-images-idx3-ubyte.gz"
+    return path if path.exists() else None
+
+
+def _mnist(rng: np.random.Generator) -> np.ndarray:
+    path = mnist_path()
+    if path is None:
+        return (rng.random((60000, 784), np.float32) * (rng.random((60000, 784), np.float32) < 0.19)).astype(np.float32)
+    pixels = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=16)
+    return pixels.reshape(-1, 784).astype(np.float32) / np.float32(255)

@@ -1,0 +1,57 @@
+"""The contestants: one library a file, all behind the interface of `Peer`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..network import Layer, Network, Parameters
+
+CONTESTANTS = {
+    "latentcore": "engine",
+    "torch": "torch_eager",
+    "torch.compile": "torch_compiled",
+    "JAX": "jax_jit",
+    "ONNX Runtime": "onnx_runtime",
+    "NumPy": "numpy_blas",
+}
+ENGINE = "latentcore"
+PACKAGES = {"latentcore": "latentcore", "torch": "torch", "torch.compile": "torch", "JAX": "jax", "NumPy": "numpy"}
+PACKAGES["ONNX Runtime"] = "onnxruntime"
+LEARNING_RATE = 1e-3
+
+
+class Peer:
+    """A library limited to `threads` threads. A task that it does not have raises NotImplementedError."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+
+    def inference(self, network: Network, parameters: Parameters, task: str, x: np.ndarray) -> Callable[[], Any]:
+        """A call that runs encode, decode or reconstruct on x (rows, width) and returns its finished output."""
+        raise NotImplementedError(task)
+
+    def training(self, network: Network, parameters: Parameters, data: np.ndarray, batch: int) -> Callable[[int], Any]:
+        """run(steps): that many whole Adam steps at `batch` rows, finished on return; returns the last loss."""
+        raise NotImplementedError("training")
+
+    def epoch(self, network: Network, parameters: Parameters, data: np.ndarray, batch: int) -> Callable[[], float]:
+        """A call that trains once over data (rows, features), shuffled, and returns the mean loss."""
+        raise NotImplementedError("epoch")
+
+    def losses(self, network: Network, parameters: Parameters, x: np.ndarray, steps: int) -> list[float]:
+        """The losses of `steps` training steps on the fixed batch x, each before its update."""
+        run = self.training(network, parameters, x, len(x))
+        return [float(run(1)) for _ in range(steps)]
+
+
+def load(name: str, threads: int) -> Peer:
+    """Import and start the contestant of that name."""
+    module = importlib.import_module(f".{CONTESTANTS[name]}", __package__)
+    return module.Contestant(threads)
+
+
+__all__ = ["CONTESTANTS", "ENGINE", "LEARNING_RATE", "PACKAGES", "Layer", "Network", "Parameters", "Peer", "load"]

@@ -1,0 +1,101 @@
+"""JAX: jitted inference on constant weights, and one jit of the whole training step with donated state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import LEARNING_RATE, Network, Parameters, Peer
+
+State = Any
+
+
+class Contestant(Peer):
+    """Limited by the CPU affinity of its process, from which XLA takes its number of threads at start."""
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads)
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+    def inference(self, network: Network, parameters: Parameters, task: str, x: np.ndarray) -> Callable[[], Any]:
+        functions = {"identity": lambda v: v, "relu": jax.nn.relu, "sigmoid": jax.nn.sigmoid}
+        layers = network.layers(parameters, task)
+
+        @jax.jit
+        def run(value: jax.Array) -> jax.Array:
+            for layer in layers:
+                value = functions[layer.activation](value @ layer.weight.T + layer.bias)
+            return value
+
+        rows = jnp.asarray(x)
+        return lambda: run(rows).block_until_ready()
+
+    def training(self, network: Network, parameters: Parameters, data: np.ndarray, batch: int) -> Callable[[int], Any]:
+        step = jax.jit(_step, donate_argnums=0)
+        state, rows = _state(parameters), jnp.asarray(data[:batch])
+
+        def run(steps: int) -> float:
+            nonlocal state
+            for _ in range(steps):
+                state, loss = step(state, rows)
+            return float(loss)
+
+        return run
+
+    def epoch(self, network: Network, parameters: Parameters, data: np.ndarray, batch: int) -> Callable[[], float]:
+        whole, rest = divmod(len(data), batch)
+
+        def run(state: State, rows: jax.Array) -> tuple[State, jax.Array]:
+            key, own = jax.random.split(state["key"])
+            order = jax.random.permutation(own, len(rows))
+            batches = order[: whole * batch].reshape(whole, batch)
+            state, losses = jax.lax.scan(lambda s, index: _step(s, rows[index]), {**state, "key": key}, batches)
+            total = losses.sum() * batch
+            if rest:
+                state, loss = _step(state, rows[order[whole * batch :]])
+                total += loss * rest
+            return state, total / len(rows)
+
+        jitted = jax.jit(run, donate_argnums=0)
+        state, rows = _state(parameters), jnp.asarray(data)
+
+        def call() -> float:
+            nonlocal state
+            state, loss = jitted(state, rows)
+            return float(loss)
+
+        return call
+
+
+def _state(parameters: Parameters) -> State:
+    def zeros() -> dict[str, jax.Array]:
+        return {name: jnp.zeros(value.shape, jnp.float32) for name, value in parameters.items()}
+
+    p = {name: jnp.array(value) for name, value in parameters.items()}
+    return {"p": p, "m": zeros(), "v": zeros(), "t": jnp.float32(0), "key": jax.random.key(0)}
+
+
+def _loss(p: dict[str, jax.Array], x: jax.Array, key: jax.Array) -> jax.Array:
+    hidden = jax.nn.relu(x @ p["encoder.0.weight"].T + p["encoder.0.bias"])
+    mean, log_variance = jnp.split(hidden @ p["latent.weight"].T + p["latent.bias"], 2, axis=1)
+    z = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(key, mean.shape)
+    hidden = jax.nn.relu(z @ p["decoder.0.weight"].T + p["decoder.0.bias"])
+    logits = hidden @ p["decoder.1.weight"].T + p["decoder.1.bias"]
+    reconstruction = jnp.sum(jnp.maximum(logits, 0) - x * logits + jnp.log1p(jnp.exp(-jnp.abs(logits))))
+    kl = 0.5 * jnp.sum(mean**2 + jnp.exp(log_variance) - 1 - log_variance)
+    return (reconstruction + kl) / x.shape[0]
+
+
+def _step(state: State, x: jax.Array) -> tuple[State, jax.Array]:
+    key, own = jax.random.split(state["key"])
+    loss, gradient = jax.value_and_grad(_loss)(state["p"], x, own)
+    t = state["t"] + 1
+    rate, scale = LEARNING_RATE / (1 - 0.9**t), jax.lax.rsqrt(1 - 0.999**t)
+    m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, state["m"], gradient)
+    v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, state["v"], gradient)
+    p = jax.tree.map(lambda p, m, v: p - rate * m / (jnp.sqrt(v) * scale + 1e-8), state["p"], m, v)
+    return {"p": p, "m": m, "v": v, "t": t, "key": key}, loss

@@ -1,0 +1,104 @@
+"""PyTorch, eager: `inference_mode`, and autograd with the fused Adam."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import LEARNING_RATE, Layer, Network, Parameters, Peer
+
+
+class Contestant(Peer):
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads)
+        torch.set_flush_denormal(True)  # before the thread pool starts, which inherits it
+        torch.set_num_threads(threads)
+
+    def inference(self, network: Network, parameters: Parameters, task: str, x: np.ndarray) -> Callable[[], Any]:
+        model, rows = Dense(network.layers(parameters, task)).eval(), torch.from_numpy(x)
+
+        def call() -> Tensor:
+            with torch.inference_mode():
+                return model(rows)
+
+        return call
+
+    def training(self, network: Network, parameters: Parameters, data: np.ndarray, batch: int) -> Callable[[int], Any]:
+        step, rows = self._step(parameters), torch.from_numpy(np.array(data[:batch]))
+
+        def run(steps: int) -> float:
+            for _ in range(steps):
+                loss = step(rows)
+            return loss.item()
+
+        return run
+
+    def epoch(self, network: Network, parameters: Parameters, data: np.ndarray, batch: int) -> Callable[[], float]:
+        step, rows = self._step(parameters), torch.from_numpy(np.array(data))
+
+        def call() -> float:
+            total = torch.zeros(())
+            for index in torch.randperm(len(rows)).split(batch):
+                total += step(rows.index_select(0, index)) * len(index)
+            return total.item() / len(rows)
+
+        return call
+
+    def _step(self, parameters: Parameters) -> Callable[[Tensor], Tensor]:
+        model = ELBO(parameters)
+        loss_of = self._compiled(model)
+        optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=True)
+
+        def step(rows: Tensor) -> Tensor:
+            optimizer.zero_grad(set_to_none=True)
+            loss = loss_of(rows)
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        return step
+
+    def _compiled(self, model: nn.Module) -> Callable[[Tensor], Tensor]:
+        return model
+
+
+class Dense(nn.Module):
+    """The layers one after another."""
+
+    def __init__(self, layers: list[Layer]) -> None:
+        super().__init__()
+        functions = {"identity": nn.Identity(), "relu": nn.ReLU(), "sigmoid": nn.Sigmoid()}
+        parts: list[nn.Module] = []
+        for layer in layers:
+            linear = nn.Linear(*reversed(layer.weight.shape))
+            linear.weight = nn.Parameter(torch.from_numpy(layer.weight.copy()), requires_grad=False)
+            linear.bias = nn.Parameter(torch.from_numpy(layer.bias.copy()), requires_grad=False)
+            parts += [linear, functions[layer.activation]]
+        self.parts = nn.Sequential(*parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.parts(x)
+
+
+class ELBO(nn.Module):
+    """The negative ELBO of a batch, in nats per row."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        super().__init__()
+        for name, value in parameters.items():
+            self.register_parameter(name.replace(".", "_"), nn.Parameter(torch.from_numpy(value.copy())))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = F.relu(F.linear(x, self.encoder_0_weight, self.encoder_0_bias))
+        mean, log_variance = F.linear(hidden, self.latent_weight, self.latent_bias).chunk(2, 1)
+        z = mean + torch.randn_like(mean) * torch.exp(0.5 * log_variance)
+        hidden = F.relu(F.linear(z, self.decoder_0_weight, self.decoder_0_bias))
+        logits = F.linear(hidden, self.decoder_1_weight, self.decoder_1_bias)
+        reconstruction = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
+        kl = 0.5 * torch.sum(mean * mean + log_variance.exp() - 1 - log_variance)
+        return (reconstruction + kl) / x.shape[0]

@@ -1,0 +1,143 @@
+"""Turns rows into RESULTS.md and results/<processor>.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .cases import Inputs, mnist_path
+from .machine import slug
+from .peers import CONTESTANTS, ENGINE
+from .rounds import Row
+
+NOTES = """\
+* All contestants run the same network (784-400-(20+20), 20-400-784, ReLU, Bernoulli, Adam at 1e-3, float32) from the
+  same weights (PyTorch's initialisation) on the same rows, each in a process of its own, pinned to as many cores as it
+  has threads. They take turns, one sample each in every round; a process blocks, and has stopped spinning, while
+  another is timed.
+* `x peer` is the median over the rounds of the peer's time over latentcore's in the same round: above 1, latentcore is
+  faster. `x best` is the smallest of them. Median and p99 are over all calls; a training call is several steps (8 at
+  batch 16, 2 at 128).
+* Nobody is timed before it is checked: inference against a float64 computation, training by its first loss (2 % of the
+  float64 expectation), its decline, and its agreement with the others after 20 steps (3 %).
+* A training step of latentcore also gathers its minibatch from the data set; the peers get one that is already
+  gathered. In `epoch` everybody shuffles and gathers.
+* Inputs and outputs live in each library's own arrays: no conversion is timed. All but eager PyTorch and NumPy hold a
+  snapshot of the weights in inference. PyTorch flushes denormals, as latentcore and JAX do. torch.compile's inference
+  is frozen and autotuned; its compile time is not counted.
+* `first decode` is a fresh process's way to its first decoded code, NumPy imported and the weights in memory.
+* `floor` is the longer of the multiply-adds at the FMA peak and the bytes moved at the bandwidth of the cache level
+  that holds the weights, the best of several measurements during this run; `x floor` is latentcore's median over it.
+  The second counts no arithmetic for zero inputs of a layer (dark pixels, inactive ReLUs) and no weights that only
+  zeros would meet.
+"""
+
+
+def summarize(rows: list[Row], ceilings: dict[int, dict], inputs: Inputs) -> list[dict[str, Any]]:
+    """One plain record for each row: times in seconds, ratios of the peers to latentcore, floors in seconds."""
+    return [_record(row, ceilings[row.threads], inputs) for row in rows]
+
+
+def write(folder: Path, machine: dict, versions: dict, ceilings: dict, records: list[dict], command: str) -> None:
+    """Write RESULTS.md and results/<processor>.json under `folder`."""
+    (folder / "results").mkdir(parents=True, exist_ok=True)
+    document = {
+        "machine": machine,
+        "versions": versions,
+        "command": command,
+        "ceilings": list(ceilings.values()),
+        "rows": records,
+    }
+    path = folder / "results" / f"{slug(machine)}.json"
+    path.write_text(json.dumps(document, indent=1) + "\n")
+    (folder / "RESULTS.md").write_text(markdown(machine, versions, ceilings, records, command))
+
+
+def markdown(machine: dict, versions: dict, ceilings: dict, records: list[dict], command: str) -> str:
+    """The tables, for a person to read."""
+    data = "MNIST training images" if mnist_path() else "synthetic rows with 81 % zeros, for want of MNIST"
+    parts = [
+        "# Benchmarks",
+        f"`{command}`, commit {machine['commit']}, {machine['date']}.",
+        f"{machine['cpu']} (family.model {machine['family']}), {machine['cores']} cores, {machine['system']}, "
+        f"Python {machine['python']}; " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+        f"Rows called mnist: {data}. {machine['load']:.2f} other processes were running when it began.",
+    ]
+    for threads, limits in ceilings.items():
+        levels = ", ".join(f"{level['name']} {level['gbps']:.0f} GB/s" for level in limits["levels"])
+        parts.append(f"## {threads} thread{'s' * (threads > 1)}")
+        peak = f"{limits['fma_gflops']:.0f} GFLOP/s in {8 * limits['vector_bytes']}-bit vectors"
+        parts.append(f"Ceilings: float32 multiply-adds {peak}; reads {levels}.")
+        parts.append(_table([record for record in records if record["threads"] == threads]))
+    return "\n\n".join([*parts, "## How to read it", NOTES])
+
+
+def _record(row: Row, limits: dict, inputs: Inputs) -> dict[str, Any]:
+    ours = row.timings.get(ENGINE)
+    record: dict[str, Any] = {
+        "task": row.case.task + (" (32-32-8)" if "tiny" in str(row.case) else ""),
+        "data": row.case.data,
+        "batch": row.case.batch,
+        "threads": row.threads,
+        "floor": row.case.work(inputs, skip_zeros=False).floor(limits),
+        "floor_nonzero": row.case.work(inputs, skip_zeros=True).floor(limits),
+        "contestants": {},
+        "refused": row.refused,
+    }
+    for name, timing in row.timings.items():
+        entry = {
+            "median": timing.median,
+            "p99": timing.p99,
+            "calls": sum(len(sample) for sample in timing.samples),
+            "rounds": len(timing.samples),
+            "busy": float(np.median(timing.busy)) if timing.busy else None,
+        }
+        if ours is not None and name != ENGINE:
+            low, middle, high = np.percentile(timing.rounds() / ours.rounds(), (25, 50, 75))
+            entry |= {"ratio": middle, "ratio_quartiles": [low, high]}
+        record["contestants"][name] = entry
+    return record
+
+
+def _table(records: list[dict]) -> str:
+    peers = [name for name in CONTESTANTS if name != ENGINE and any(name in r["contestants"] for r in records)]
+    times = "x " if any(ENGINE in record["contestants"] for record in records) else ""
+    header = ["work", "rows", "batch", ENGINE, "p99", "best peer", "x best", *(f"{times}{peer}" for peer in peers)]
+    header += ["floor", "x floor", "x floor without zeros"]
+    lines = ["| " + " | ".join(header) + " |", "|---|---|" + "--:|" * (len(header) - 2)]
+    lines += ["| " + " | ".join(_cells(record, peers)) + " |" for record in records]
+    refused = [
+        f"{name} is not timed in {record['task']}, {record['data']}, batch {record['batch']}: {reason}."
+        for record in records
+        for name, reason in record["refused"].items()
+        if not reason.startswith("NotImplementedError")
+    ]
+    return "\n".join([*lines, *([""] if refused else []), *refused])
+
+
+def _cells(record: dict, peers: list[str]) -> list[str]:
+    timed = record["contestants"]
+    ours = timed.get(ENGINE)
+    cells = [record["task"], record["data"], str(record["batch"])]
+    cells += [_time(ours["median"]), _time(ours["p99"])] if ours else ["", ""]
+    rivals = [name for name in peers if name in timed]
+    best = min(rivals, key=lambda name: timed[name].get("ratio", timed[name]["median"]), default=None)
+    cells.append(f"{best} {_time(timed[best]['median'])}" if best else "")
+    cells.append(f"**{timed[best]['ratio']:.2f}**" if best and ours else "")
+    for name in peers:
+        entry = timed.get(name)
+        cells.append("" if entry is None else f"{entry['ratio']:.2f}" if ours else _time(entry["median"]))
+    if record["task"] == "first decode":
+        return [*cells, "", "", ""]
+    cells.append(_time(record["floor"]))
+    return cells + [f"{ours['median'] / record[key]:.2f}" if ours else "" for key in ("floor", "floor_nonzero")]
+
+
+def _time(seconds: float) -> str:
+    for unit, scale in (("ns", 1e9), ("µs", 1e6), ("ms", 1e3)):
+        if seconds * scale < 1000:
+            return f"{seconds * scale:.3g} {unit}"
+    return f"{seconds:.3g} s"

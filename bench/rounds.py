@@ -1,0 +1,254 @@
+"""The interleaving: a process for each contestant, of which one at a time works, in rounds."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import multiprocessing
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .cases import COLD, Case, Inputs
+from .check import CHECK_STEPS, verdicts
+from .peers import Peer, load
+
+PREPARE_SECONDS = 300
+"""How long a contestant may take to compile."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is sampled of every row."""
+
+    rounds: int = 15
+    epoch_rounds: int = 3
+    cold_rounds: int = 5
+    sample_seconds: float = 0.015
+    most_calls: int = 400
+
+
+QUICK = Effort(rounds=3, epoch_rounds=1, cold_rounds=1, sample_seconds=0.005, most_calls=50)
+
+
+@dataclass
+class Timing:
+    """One contestant in one row: seconds for every operation timed, a list for each round."""
+
+    samples: list[list[float]] = field(default_factory=list)
+    busy: list[float] = field(default_factory=list)
+    """processor seconds per second of each sample, over all threads of the process"""
+
+    @property
+    def median(self) -> float:
+        """Median over every call."""
+        return float(np.median(np.concatenate(self.samples)))
+
+    @property
+    def p99(self) -> float:
+        """99th percentile over every call."""
+        return float(np.percentile(np.concatenate(self.samples), 99))
+
+    def rounds(self) -> np.ndarray:
+        """The median of each round."""
+        return np.array([np.median(sample) for sample in self.samples])
+
+
+@dataclass
+class Row:
+    """The timings of one case, and why a contestant has none."""
+
+    case: Case
+    threads: int
+    timings: dict[str, Timing] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+class WorkerError(Exception):
+    """A contestant failed, died or took too long; the message says which."""
+
+
+class Worker:
+    """A contestant in a process of its own, pinned to as many CPUs as it has threads; it blocks while it waits."""
+
+    def __init__(self, name: str, cpus: list[int], inputs: Inputs) -> None:
+        self.name, self.threads = name, len(cpus)
+        count = str(self.threads)
+        os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count))
+        cache = Path(tempfile.gettempdir()) / f"latentcore-bench-inductor-{os.getuid()}-{count}"
+        os.environ.update(TORCHINDUCTOR_CACHE_DIR=str(cache), TORCHINDUCTOR_COMPILE_THREADS="1", JAX_PLATFORMS="cpu")
+        log = inputs.folder / f"{name}-{count}.log"
+        context = multiprocessing.get_context("spawn")
+        self.pipe, far = context.Pipe()
+        self.process = context.Process(target=_serve, args=(far, name, cpus, inputs.folder, log), daemon=True)
+        self.process.start()
+        far.close()
+
+    def ask(self, *request: Any) -> dict[str, Any]:
+        """Send a request and wait for its reply."""
+        try:
+            self.pipe.send(request)
+            if not self.pipe.poll(PREPARE_SECONDS):
+                self.close()
+                raise WorkerError(f"no answer in {PREPARE_SECONDS} s")
+            reply = self.pipe.recv()
+        except (EOFError, OSError) as error:
+            self.process.join(5)
+            raise WorkerError(f"process ended with exit code {self.process.exitcode}") from error
+        if "error" in reply:
+            raise WorkerError(reply["error"])
+        return reply
+
+    def close(self) -> None:
+        """End the process."""
+        self.pipe.close()
+        self.process.join(2)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+def measure(case: Case, workers: list[Worker], inputs: Inputs, effort: Effort) -> Row:
+    """Prepare and check every contestant, then time those that passed, one sample each in every round."""
+    row = Row(case, workers[0].threads)
+    replies: dict[str, dict[str, Any]] = {}
+    for worker in workers:
+        try:
+            replies[worker.name] = worker.ask("prepare", case)
+        except WorkerError as error:
+            row.refused[worker.name] = str(error)
+    row.refused |= verdicts(case, inputs, {name: reply["evidence"] for name, reply in replies.items()})
+    racing = [worker for worker in workers if worker.name not in row.refused]
+    epoch = case.task == "epoch"
+    for number in range(effort.epoch_rounds if epoch else effort.rounds):
+        for place in range(len(racing)):
+            worker = racing[(place + number) % len(racing)]
+            wanted = math.ceil(effort.sample_seconds / max(replies[worker.name]["call_seconds"], 1e-7))
+            calls = 1 if epoch else min(max(wanted, 2), effort.most_calls)
+            reply = worker.ask("sample", calls, 0 if epoch else max(1, calls // 10))
+            timing = row.timings.setdefault(worker.name, Timing())
+            timing.samples.append([seconds / case.steps for seconds in reply["times"]])
+            timing.busy.append(reply["busy"])
+    return row
+
+
+def measure_cold(names: list[str], cpus: list[int], inputs: Inputs, effort: Effort) -> Row:
+    """Seconds from a fresh process (NumPy imported, weights in memory) to the first decoded code."""
+    row = Row(COLD, len(cpus))
+    for _ in range(effort.cold_rounds):
+        for name in names:
+            worker = Worker(name, cpus, inputs)
+            try:
+                reply = worker.ask("prepare", COLD)
+            except WorkerError as error:
+                row.refused[name] = str(error)
+                continue
+            finally:
+                worker.close()
+            row.refused |= verdicts(COLD, inputs, {name: reply["evidence"]})
+            row.timings.setdefault(name, Timing()).samples.append([reply["seconds"]])
+    for name in row.refused:
+        row.timings.pop(name, None)
+    return row
+
+
+def _serve(pipe: Connection, name: str, cpus: list[int], folder: Path, log: Path) -> None:
+    os.sched_setaffinity(0, cpus)
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    inputs = Inputs(folder)
+    peer: Peer | None = None
+    call: Callable[[], Any] = list
+    while True:
+        try:
+            action, *arguments = pipe.recv()
+        except EOFError:
+            return
+        try:
+            if action == "prepare":
+                (case,) = arguments
+                parameters, rows = inputs.parameters(case.network), inputs.rows(case)
+                begin = time.perf_counter()
+                peer = peer or load(name, len(cpus))
+                call, evidence = prepare(peer, case, parameters, rows)
+                reply = {"evidence": evidence, "seconds": time.perf_counter() - begin}
+                gc.collect()
+                gc.freeze()
+                reply["call_seconds"] = 0.0 if case == COLD or case.task == "epoch" else _call_seconds(call)
+            else:
+                reply = _sample(call, *arguments)
+        except Exception as error:  # the parent reports it and goes on without this contestant
+            lines = str(error).strip().splitlines()
+            reply = {"error": f"{type(error).__name__}: {lines[0] if lines else ''}"[:200]}
+        pipe.send(reply)
+
+
+def prepare(peer: Peer, case: Case, parameters: Any, rows: np.ndarray) -> tuple[Callable[[], Any], Any]:
+    """The call to time, and what it is judged by: the output of an inference, the losses of a training."""
+    if case.task == "epoch":
+        epoch = peer.epoch(case.network, parameters, rows, case.batch)
+        return epoch, [epoch()]
+    if case.task == "train step":
+        losses = peer.losses(case.network, parameters, np.array(rows[: case.batch]), CHECK_STEPS)
+        run = peer.training(case.network, parameters, rows, case.batch)
+        return lambda: run(case.steps), losses
+    call = peer.inference(case.network, parameters, case.function, rows)
+    output = call()
+    return call, np.array(output.numpy() if hasattr(output, "numpy") else output)
+
+
+def _call_seconds(call: Callable[[], Any]) -> float:
+    times = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begin)
+    return min(times)
+
+
+def _sample(call: Callable[[], Any], calls: int, warm: int) -> dict[str, Any]:
+    """Time `calls` calls one by one after `warm` untimed ones, then wait until this process has gone quiet."""
+    times = [0] * calls
+    clock = time.perf_counter_ns
+    gc.disable()
+    for _ in range(warm):
+        call()
+    wall, processor = time.perf_counter(), time.process_time()
+    for i in range(calls):
+        begin = clock()
+        call()
+        times[i] = clock() - begin
+    busy = (time.process_time() - processor) / (time.perf_counter() - wall)
+    gc.enable()
+    _settle()
+    return {"times": [nanoseconds * 1e-9 for nanoseconds in times], "busy": busy}
+
+
+def _settle() -> None:
+    """Wait until no other thread of this process spins, so that the next contestant has the machine to itself."""
+    quiet = 0
+    for _ in range(500):
+        time.sleep(0.001)
+        quiet = 0 if _running() else quiet + 1
+        if quiet == 3:
+            return
+
+
+def _running() -> bool:
+    """Whether a thread of this process besides the caller is running or wants to, preempted or not."""
+    for task in Path("/proc/self/task").iterdir():
+        if int(task.name) != threading.get_native_id():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                if (task / "stat").read_text().rpartition(")")[2].split()[0] == "R":
+                    return True
+    return False

@@ -1,0 +1,218 @@
+// The Python face of the engine: arrays come in as they are, already C-contiguous and of the right dtype; the package
+// checks them at its own door.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "plan.h"
+
+namespace py = pybind11;
+
+namespace {
+
+using lc::BoundPlan;
+using lc::Clock;
+
+bool is_plain(const py::array& a) { return (a.flags() & py::array::c_style) && (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_); }
+
+// A buffer of `bytes` or more, aligned and C-contiguous. Kept alive by the caller for the time of the run.
+void* pointer_of(py::array& a, int64_t bytes, const char* name) {
+  if (!is_plain(a)) throw std::invalid_argument(std::string(name) + ": expected a C-contiguous, aligned array");
+  if (a.nbytes() < bytes)
+    throw std::invalid_argument(std::string(name) + ": expected at least " + std::to_string(bytes) + " bytes, got " +
+                                std::to_string(a.nbytes()));
+  return const_cast<void*>(a.data());
+}
+
+// A bound plan with the arrays that it holds on to.
+struct Plan {
+  BoundPlan plan;
+  std::vector<py::array> held;
+  struct External {
+    int index;
+    int64_t bytes;
+    std::string times;  // "", "rows" or "steps": bytes for each of them
+    std::string name;
+  };
+  std::vector<External> external;
+
+  Plan(const std::string& set, bool is_double, int64_t capacity, int threads) : plan(set, is_double, capacity, threads) {}
+
+  void give(const std::vector<py::array>& arrays, int64_t rows, int64_t steps) {
+    if (arrays.size() != external.size())
+      throw std::invalid_argument("arrays: expected " + std::to_string(external.size()) + ", got " + std::to_string(arrays.size()));
+    for (size_t i = 0; i < arrays.size(); ++i) {
+      py::array a = arrays[i];
+      const External& e = external[i];
+      const int64_t times = e.times == "rows" ? rows : e.times == "steps" ? steps : 1;
+      plan.set_buffer(e.index, pointer_of(a, e.bytes * times, e.name.c_str()));
+    }
+  }
+};
+
+// What lc.compile returns: one input, an output or more, nothing else. A call checks shapes and dtypes, then runs.
+struct Function {
+  struct Port {
+    std::string name;
+    int index;
+    int64_t features;  // -1: one number a row
+    int type;          // NumPy's number
+  };
+  std::shared_ptr<Plan> plan;
+  Port input;
+  std::vector<Port> outputs;
+  bool release_gil;
+
+  py::object call(const py::object& x, const py::object& out) {
+    BoundPlan& p = plan->plan;
+    const int64_t rows = check(x, input, -1);
+    const bool many = outputs.size() > 1;
+    py::object result = out;
+    if (out.is_none()) {
+      py::tuple made(outputs.size());
+      for (size_t i = 0; i < outputs.size(); ++i) made[i] = make(outputs[i], rows);
+      result = many ? py::object(made) : py::object(made[0]);
+    } else if (many && !(py::isinstance<py::tuple>(out) && py::len(out) == outputs.size())) {
+      throw py::type_error("out: expected a tuple of " + std::to_string(outputs.size()) + " arrays");
+    }
+    const BoundPlan::Hold hold(p);
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      const py::object one = many ? py::object(py::reinterpret_borrow<py::tuple>(result)[i]) : result;
+      check(one, outputs[i], rows);
+      const py::array a = py::reinterpret_borrow<py::array>(one);
+      if (!a.writeable()) throw std::invalid_argument(outputs[i].name + ": expected a writeable array");
+      p.set_buffer(outputs[i].index, const_cast<void*>(a.data()));
+    }
+    p.set_buffer(input.index, const_cast<void*>(py::reinterpret_borrow<py::array>(x).data()));
+    Clock clock;
+    clock.rows = rows;
+    if (release_gil) {
+      const py::gil_scoped_release release;
+      p.run(clock);
+    } else {
+      p.run(clock);
+    }
+    return result;
+  }
+
+  static py::object make(const Port& port, int64_t rows) {
+    std::vector<py::ssize_t> shape{rows};
+    if (port.features >= 0) shape.push_back(port.features);
+    return py::array(py::dtype(port.type), shape);
+  }
+
+  // The rows of an array that fits its port; rows < 0: any up to the capacity.
+  int64_t check(const py::object& object, const Port& port, int64_t rows) const {
+    if (!py::isinstance<py::array>(object)) throw py::type_error(port.name + ": expected a NumPy array");
+    const py::array a = py::reinterpret_borrow<py::array>(object);
+    const bool flat = port.features < 0;
+    if (a.ndim() == (flat ? 1 : 2) && (flat || a.shape(1) == port.features) &&
+        (rows < 0 ? a.shape(0) <= plan->plan.capacity() : a.shape(0) == rows) && a.dtype().num() == port.type && is_plain(a))
+      return a.shape(0);
+    std::string came = "a " + std::string(py::str(a.dtype())) + " array of shape " + std::string(py::str(a.attr("shape")));
+    if (!is_plain(a)) came += " that is not C-contiguous and aligned";
+    throw std::invalid_argument(port.name + ": expected a C-contiguous " + std::string(py::str(py::dtype(port.type))) +
+                                " array of shape (" + (rows < 0 ? "rows <= " + std::to_string(plan->plan.capacity()) : std::to_string(rows)) +
+                                (flat ? ",)" : ", " + std::to_string(port.features) + ")") + ", got " + came);
+  }
+};
+
+std::vector<std::string> sets() {
+  std::vector<std::string> names;
+  for (auto set = lc::instruction_sets(); *set; ++set) names.emplace_back((*set)->name);
+  return names;
+}
+
+std::vector<std::string> ops() {
+  std::vector<std::string> names;
+  for (auto table = lc::instruction_sets()[0]->ops; *table; ++table)
+    for (const lc::Op* op = *table; op->name; ++op) names.emplace_back(op->name);
+  return names;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "The C++ core: bound plans.";
+  m.attr("NOT_FINITE") = lc::kNotFinite;
+  m.attr("OUT_OF_RANGE") = lc::kOutOfRange;
+  m.def("instruction_sets", sets, "The compiled instruction sets that this processor runs, best first.");
+  m.def("ops", ops, "The names of all kernels.");
+
+  py::class_<Plan, std::shared_ptr<Plan>>(m, "BoundPlan", "A plan bound to a capacity of rows. Running it allocates nothing.")
+      .def(py::init<const std::string&, bool, int64_t, int>(), py::arg("instruction_set"), py::arg("is_double"),
+           py::arg("capacity"), py::arg("threads"))
+      .def("add_temporary", [](Plan& p, int64_t bytes) { return p.plan.add_temporary(bytes); }, py::arg("bytes"))
+      .def("add_held",
+           [](Plan& p, py::array array) {
+             const int index = p.plan.add_external();
+             p.plan.set_buffer(index, pointer_of(array, 0, "array"));
+             p.held.push_back(std::move(array));
+             return index;
+           },
+           py::arg("array"))
+      .def("add_external",
+           [](Plan& p, const std::string& name, int64_t bytes, const std::string& times) {
+             const int index = p.plan.add_external();
+             p.external.push_back({index, bytes, times, name});
+             return index;
+           },
+           py::arg("name"), py::arg("bytes"), py::arg("times"))
+      .def("add_call",
+           [](Plan& p, const std::string& op, const std::vector<int>& arguments,
+              const std::vector<std::pair<int64_t, bool>>& sizes, const std::vector<double>& options) {
+             std::vector<lc::Size> converted;
+             for (const auto& [value, times_rows] : sizes) converted.push_back({value, times_rows});
+             p.plan.add_call(op, arguments, converted, options);
+           },
+           py::arg("op"), py::arg("arguments"), py::arg("sizes"), py::arg("options"))
+      .def("finish", [](Plan& p) { p.plan.finish(); })
+      .def("run",
+           [](Plan& p, const std::vector<py::array>& arrays, int64_t rows, int64_t step, int64_t epoch, int64_t offset,
+              int64_t sample, uint64_t seed, bool release_gil) {
+             const BoundPlan::Hold hold(p.plan);
+             p.give(arrays, rows, 1);
+             const Clock clock{rows, step, epoch, offset, 0, sample, seed};
+             if (!release_gil) return p.plan.run(clock);
+             const py::gil_scoped_release release;
+             return p.plan.run(clock);
+           },
+           py::arg("arrays"), py::arg("rows"), py::arg("step"), py::arg("epoch"), py::arg("offset"), py::arg("sample"),
+           py::arg("seed"), py::arg("release_gil"))
+      .def("train",
+           [](Plan& p, const std::vector<py::array>& arrays, py::array progress, uint64_t seed, int64_t data_rows,
+              int64_t batch, int64_t steps) {
+             const BoundPlan::Hold hold(p.plan);
+             p.give(arrays, batch, steps);
+             Clock clock;
+             clock.seed = seed;
+             auto* at = static_cast<lc::Progress*>(pointer_of(progress, sizeof(lc::Progress), "progress"));
+             const py::gil_scoped_release release;
+             return p.plan.train(clock, {data_rows, batch}, steps, at);
+           },
+           py::arg("arrays"), py::arg("progress"), py::arg("seed"), py::arg("data_rows"), py::arg("batch"),
+           py::arg("steps"))
+      .def_property_readonly("failed_op", [](const Plan& p) { return std::string(p.plan.failed_op()); })
+      .def_property_readonly("arena_bytes", [](const Plan& p) { return p.plan.arena_bytes(); })
+      .def_property_readonly("instruction_set", [](const Plan& p) { return std::string(p.plan.set().name); });
+
+  using PortTuple = std::tuple<std::string, int, int64_t, py::dtype>;
+  py::class_<Function>(m, "Function", "A bound plan of one input, for calls that cannot wait.")
+      .def(py::init([](std::shared_ptr<Plan> plan, const PortTuple& input, const std::vector<PortTuple>& outputs, bool release_gil) {
+             const auto port = [](const PortTuple& t) {
+               return Function::Port{std::get<0>(t), std::get<1>(t), std::get<2>(t), std::get<3>(t).num()};
+             };
+             Function f{std::move(plan), port(input), {}, release_gil};
+             for (const PortTuple& t : outputs) f.outputs.push_back(port(t));
+             return f;
+           }),
+           py::arg("plan"), py::arg("input"), py::arg("outputs"), py::arg("release_gil"))
+      .def("__call__", &Function::call, py::arg("x"), py::arg("out") = py::none());
+}

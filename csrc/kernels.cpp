@@ -1,0 +1,15 @@
+// The ops of one instruction set.
+#include "kernels.h"
+
+namespace lc {
+namespace LC_ISA {
+
+extern const Op kLinear[], kLatent[], kReparameterize[], kKl[], kBernoulli[], kGaussian[], kImportance[], kObjective[],
+    kAdam[], kNorm[], kGather[], kShuffle[], kRandom[], kInterpolate[];
+
+extern const Op* const kOps[] = {kLinear,     kLatent,    kReparameterize, kKl,   kBernoulli, kGaussian, kImportance,
+                                 kObjective,  kAdam,      kNorm,           kGather, kShuffle, kRandom,   kInterpolate,
+                                 nullptr};
+
+}  // namespace LC_ISA
+}  // namespace lc

@@ -1,0 +1,338 @@
+// A linear layer: y = activation(x W' + b), its input gradient, and its weight gradient, stored or handed to Adam.
+//
+// W and b lie in panels [out / panel][in + 1][panel], the bias in the last row; see product.h.
+#include "../activation.h"
+#include "../adam.h"
+#include "../op.h"
+#include "../product.h"
+#include "../transpose.h"
+
+namespace lc {
+namespace LC_ISA {
+namespace {
+
+constexpr int64_t kRowChunk = 64;     // rows that one task of the forward pass takes
+constexpr int64_t kInputChunk = 32;   // inputs that one task of the input gradient takes
+constexpr int64_t kWeightChunk = 64;  // inputs that one task of the weight gradient takes
+constexpr int64_t kListChunk = 16;    // inputs whose zeros are looked for together
+constexpr double kAlone = 1e6;        // multiply-adds under which one thread is faster
+
+template <class T>
+int64_t weight_size(int64_t out, int64_t in) {
+  return divide_up(out, kPanel<T>) * (in + 1) * kPanel<T>;
+}
+
+bool may_list(int64_t depth, int64_t panels) { return depth >= 64 && panels >= 2; }
+
+// Lists of the nonzeros of groups of rows, cut into chunks; a chunk whose rows have few zeros is left dense.
+template <class T>
+struct Lists {
+  int32_t* list;
+  T* value;
+  int64_t stride;  // places for one list
+  int64_t* length;
+  char* listed;
+
+  Lists(Carver& carver, int64_t rows, int64_t depth, int64_t chunk) : stride(depth + kListSlack) {
+    const int64_t groups = divide_up(rows, kListedRows);
+    list = carver.take<int32_t>(groups * stride);
+    value = carver.take<T>(groups * kListedRows * stride);
+    length = carver.take<int64_t>(groups);
+    listed = carver.take<char>(divide_up(rows, chunk));
+  }
+  void build(int64_t chunk_index, int64_t begin, int64_t end, const T* a, int64_t a_row, int64_t depth) const {
+    int64_t seen = 0, left = 0;
+    listed[chunk_index] = 0;
+    for (int64_t m = begin; m < end; m += kListedRows) {
+      const int64_t group = m / kListedRows;
+      const int rows = static_cast<int>(end - m < kListedRows ? end - m : int64_t{kListedRows});
+      length[group] = make_list(list + group * stride, value + m * stride, stride, a + m * a_row, a_row, rows, depth);
+      seen += depth;
+      left += length[group];
+      if (static_cast<double>(left) > kListedShare * static_cast<double>(seen)) return;
+    }
+    listed[chunk_index] = 1;
+  }
+  // The product of the rows [begin, end) of the lists; o stands at row `begin`.
+  void product_of(const Operands<T>& o, int64_t begin, int64_t end, int panels) const {
+    for (int64_t m = begin; m < end; m += kListedRows) {
+      Operands<T> g = o.template at<Form::kListed>(0, 0);
+      g.a = value + m * stride;
+      g.a_row = stride;
+      g.list = list + m / kListedRows * stride;
+      g.depth = length[m / kListedRows];
+      g.init += (m - begin) * o.init_row;
+      g.c += (m - begin) * o.c_row;
+      product<T, Form::kListed>(g, end - m < kListedRows ? end - m : int64_t{kListedRows}, panels);
+    }
+  }
+};
+
+// ---- forward: y[r,o] before?[r,o] = x[r,i] w{o,i}; sizes r, o, i; option: activation ------------------------------
+
+template <class T>
+struct ForwardSpace {
+  Lists<T> lists;
+  T* edge;  // a tile whose last panel is ragged, for each thread
+  static constexpr int64_t kEdge = kRowChunk * kMaxPanels * kPanel<T>;
+  ForwardSpace(Carver& c, int64_t rows, int64_t in, int threads)
+      : lists(c, rows, in, kRowChunk), edge(c.take<T>(kEdge * threads)) {}
+};
+
+template <class T>
+int64_t forward_space(const Call& call, int64_t capacity, int threads) {
+  Carver c(nullptr);
+  ForwardSpace<T>(c, call.size[0].at(capacity), call.size[2].at(capacity), threads);
+  return c.used();
+}
+
+template <class T>
+int linear_forward(const Call& call, const Run& run) {
+  T *y = run.get<T>(call, 0), *before = run.get<T>(call, 1);
+  const T *x = run.get<T>(call, 2), *w = run.get<T>(call, 3);
+  const int64_t rows = run.size(call, 0), out = run.size(call, 1), in = run.size(call, 2);
+  const int64_t panels = divide_up(out, kPanel<T>), b_panel = (in + 1) * kPanel<T>;
+  const ActivateRow<T> finish = kActivateRow<T>[static_cast<int>(call.option[0])];
+  Carver carver(run.workspace);
+  const ForwardSpace<T> space(carver, rows, in, run.team->threads());
+  const bool alone = static_cast<double>(rows) * static_cast<double>(out) * static_cast<double>(in) < kAlone;
+
+  const int64_t chunks = divide_up(rows, kRowChunk);
+  const bool listing = may_list(in, panels);
+  if (listing)
+    run.team->each_if(!alone, chunks, [&](int64_t i, int) {
+      space.lists.build(i, i * kRowChunk, i + 1 < chunks ? (i + 1) * kRowChunk : rows, x, in, in);
+    });
+
+  const int64_t groups = divide_up(panels, group_of(rows, panels));
+  run.team->each_if(!alone, chunks * groups, [&](int64_t task, int thread) {
+    const int64_t chunk = task / groups, begin = chunk * kRowChunk;
+    const int64_t end = begin + kRowChunk < rows ? begin + kRowChunk : rows;
+    const Span p = part_of(panels, groups, task % groups);
+    const int wide = static_cast<int>(p.end - p.begin);
+    const int64_t column = p.begin * kPanel<T>;
+    const int64_t columns = (p.end * kPanel<T> < out ? p.end * kPanel<T> : out) - column;
+    const bool ragged = columns < wide * kPanel<T>;
+    T* target = y + begin * out + column;
+    const T* panel = w + p.begin * b_panel;
+    Operands<T> o{};
+    o.a = x + begin * in;
+    o.a_row = in;
+    o.b = panel;
+    o.b_panel = b_panel;
+    o.init = panel + in * kPanel<T>;
+    o.init_panel = b_panel;
+    o.c = ragged ? space.edge + thread * space.kEdge : target;
+    o.c_row = ragged ? int64_t{wide} * kPanel<T> : out;
+    o.c_panel = kPanel<T>;
+    o.depth = in;
+    if (listing && space.lists.listed[chunk])
+      space.lists.product_of(o, begin, end, wide);
+    else
+      product<T, Form::kRows>(o, end - begin, wide);
+    for (int64_t r = 0; r < end - begin; ++r) {
+      if (ragged) std::memcpy(target + r * out, o.c + r * o.c_row, static_cast<size_t>(columns) * sizeof(T));
+      finish(target + r * out, before ? before + (begin + r) * out + column : nullptr, columns);
+    }
+  });
+  return 0;
+}
+
+// ---- input gradient: dx[r,i] = dy[r,o] w{o,i} x?[r,i] before?[r,i]; sizes r, i, o; option: activation that made x --
+
+template <class T>
+struct InputSpace {
+  T *columns, *tiles;
+  static constexpr int64_t kTile = kInputChunk * kMaxPanels * kPanel<T>;
+  InputSpace(Carver& c, int64_t rows, int64_t out, int threads)
+      : columns(c.take<T>(round_up(rows, kPanel<T>) * round_up(out, kPanel<T>))), tiles(c.take<T>(kTile * threads)) {}
+};
+
+template <class T>
+int64_t input_space(const Call& call, int64_t capacity, int threads) {
+  Carver c(nullptr);
+  InputSpace<T>(c, call.size[0].at(capacity), call.size[2].at(capacity), threads);
+  return c.used();
+}
+
+template <class T>
+int linear_backward_input(const Call& call, const Run& run) {
+  T* dx = run.get<T>(call, 0);
+  const T *dy = run.get<T>(call, 1), *w = run.get<T>(call, 2), *x = run.get<T>(call, 3), *before = run.get<T>(call, 4);
+  const int64_t rows = run.size(call, 0), in = run.size(call, 1), out = run.size(call, 2);
+  const int kind = static_cast<int>(call.option[0]);
+  const DeriveRow<T> derive = kind ? kDeriveRow<T>[kind] : nullptr;
+  Carver carver(run.workspace);
+  const InputSpace<T> space(carver, rows, out, run.team->threads());
+  const bool alone = static_cast<double>(rows) * static_cast<double>(out) * static_cast<double>(in) < kAlone;
+
+  // dy in blocks [rows / panel][out][panel], padded with zeros: the sums run over out, the vectors over rows.
+  const int64_t blocks = divide_up(rows, kPanel<T>), depth = round_up(out, kPanel<T>), block = depth * kPanel<T>;
+  run.team->each_if(!alone, blocks, [&](int64_t b, int) {
+    T* to = space.columns + b * block;
+    const int64_t r = b * kPanel<T>, count = rows - r < kPanel<T> ? rows - r : int64_t{kPanel<T>};
+    if (count < kPanel<T>) std::memset(to, 0, static_cast<size_t>(block) * sizeof(T));
+    std::memset(to + out * kPanel<T>, 0, static_cast<size_t>((depth - out) * kPanel<T>) * sizeof(T));
+    transpose(to, kPanel<T>, dy + r * out, out, count, out);
+  });
+
+  static const T kZero[kPanel<T>] = {};
+  const int64_t chunks = divide_up(in, kInputChunk), groups = divide_up(blocks, group_of(kInputChunk, blocks));
+  run.team->each_if(!alone, chunks * groups, [&](int64_t task, int thread) {
+    const int64_t i = task % chunks * kInputChunk, inputs = in - i < kInputChunk ? in - i : kInputChunk;
+    const Span b = part_of(blocks, groups, task / chunks);
+    const int wide = static_cast<int>(b.end - b.begin);
+    Operands<T> o{};
+    o.a = w + i * kPanel<T>;
+    o.a_segment = (in + 1) * kPanel<T>;
+    o.b = space.columns + b.begin * block;
+    o.b_panel = block;
+    o.init = kZero;
+    o.c = space.tiles + thread * space.kTile;
+    o.c_row = wide * kPanel<T>;
+    o.c_panel = kPanel<T>;
+    o.depth = depth;
+    product<T, Form::kPanels>(o, inputs, wide);
+    const int64_t r = b.begin * kPanel<T>, end = b.end * kPanel<T> < rows ? b.end * kPanel<T> : rows;
+    transpose(dx + r * in + i, in, o.c, o.c_row, inputs, end - r);
+    if (derive)
+      for (int64_t q = r; q < end; ++q)
+        derive(dx + q * in + i, x + q * in + i, before ? before + q * in + i : nullptr, inputs);
+  });
+  return 0;
+}
+
+// ---- weight gradient: dw{o,i} = dy[r,o] x[r,i]; sizes o, i, r -----------------------------------------------------
+
+template <class T>
+struct WeightSpace {
+  int64_t columns;  // places for one input over all rows
+  T *dy, *bias, *x, *tiles;
+  Lists<T> lists;
+  static constexpr int64_t kTile = kMaxPanels * (kWeightChunk + 1) * kPanel<T>;
+  WeightSpace(Carver& c, int64_t rows, int64_t out, int64_t in, int threads)
+      : columns(round_up(rows, kPanel<T>) + kPanel<T>),
+        dy(c.take<T>(round_up(out, kPanel<T>) * rows)),
+        bias(c.take<T>(round_up(out, kPanel<T>))),
+        x(c.take<T>(in * columns)),
+        tiles(c.take<T>(kTile * threads)),
+        lists(c, in, rows, kListChunk) {}
+};
+
+template <class T>
+int64_t weight_space(const Call& call, int64_t capacity, int threads) {
+  Carver c(nullptr);
+  WeightSpace<T>(c, call.size[2].at(capacity), call.size[0].at(capacity), call.size[1].at(capacity), threads);
+  return c.used();
+}
+
+// Computes the gradient tile by tile. stored: where it goes, added to what is there if `accumulate`; null: each finished
+// tile is handed to sink(offset in the weights, tile, count), one run of a panel at a time.
+template <class T, class Sink>
+LC_INLINE void weight_gradient(const Call& call, const Run& run, const T* dy, const T* x, T* stored, bool accumulate,
+                               Sink&& sink) {
+  const int64_t out = run.size(call, 0), in = run.size(call, 1), rows = run.size(call, 2);
+  Carver carver(run.workspace);
+  const WeightSpace<T> space(carver, rows, out, in, run.team->threads());
+  const int64_t panels = divide_up(out, kPanel<T>), panel_size = (in + 1) * kPanel<T>;
+  const bool alone = static_cast<double>(rows) * static_cast<double>(out) * static_cast<double>(in) < kAlone / 4;
+  const bool listing = may_list(rows, panels) || (rows >= 16 && panels >= 4);
+
+  // dy into panels, with its column sums; x transposed, and its nonzeros where there are few.
+  const int64_t lists = divide_up(in, kListChunk);
+  run.team->each_if(!alone, panels + lists, [&](int64_t i, int) {
+    if (i < panels) {
+      const int64_t column = i * kPanel<T>, columns = out - column < kPanel<T> ? out - column : int64_t{kPanel<T>};
+      T* to = space.dy + i * rows * kPanel<T>;
+      Vec<T> sum[kSplit];
+      for (int v = 0; v < kSplit; ++v) {
+        sum[v] = Vec<T>{};
+        if (accumulate) sum[v] = load<T>(stored + i * panel_size + in * kPanel<T> + v * kLanes<T>);
+      }
+      for (int64_t r = 0; r < rows; ++r)
+        for (int v = 0; v < kSplit; ++v) {
+          const int first = v * kLanes<T>, left = static_cast<int>(columns) - first;
+          const T* from = dy + r * out + column + first;
+          const Vec<T> d = left >= kLanes<T> ? load<T>(from) : load_first<T>(from, left > 0 ? left : 0);
+          store<T>(to + r * kPanel<T> + first, d);
+          sum[v] += d;
+        }
+      for (int v = 0; v < kSplit; ++v) store<T>(space.bias + column + v * kLanes<T>, sum[v]);
+    } else {
+      const int64_t chunk = i - panels, begin = chunk * kListChunk, end = begin + kListChunk < in ? begin + kListChunk : in;
+      transpose(space.x + begin * space.columns, space.columns, x + begin, in, rows, end - begin);
+      if (listing) space.lists.build(chunk, begin, end, space.x, space.columns, rows);
+    }
+  });
+
+  static const T kZero[kPanel<T>] = {};
+  const int64_t chunks = divide_up(in + 1, kWeightChunk), groups = divide_up(panels, group_of(kWeightChunk, panels));
+  run.team->each_if(!alone, chunks * groups, [&](int64_t task, int thread) {
+    const Span p = part_of(panels, groups, task / chunks);
+    const int wide = static_cast<int>(p.end - p.begin);
+    const int64_t begin = task % chunks * kWeightChunk;
+    const int64_t end = begin + kWeightChunk < in + 1 ? begin + kWeightChunk : in + 1;  // row `in` is the bias
+    Operands<T> o{};
+    o.a_row = space.columns;
+    o.b = space.dy + p.begin * rows * kPanel<T>;
+    o.b_panel = rows * kPanel<T>;
+    o.c_row = kPanel<T>;
+    o.depth = rows;
+    T* const tile = stored ? stored + p.begin * panel_size + begin * kPanel<T> : space.tiles + thread * space.kTile;
+    o.c_panel = stored ? panel_size : (kWeightChunk + 1) * kPanel<T>;
+    for (int64_t i = begin; i < end; i += kListChunk) {
+      const int64_t stop = i + kListChunk < in ? i + kListChunk : in;
+      o.c = tile + (i - begin) * kPanel<T>;
+      o.init = accumulate ? o.c : kZero;
+      o.init_row = accumulate ? o.c_row : 0;
+      o.init_panel = accumulate ? o.c_panel : 0;
+      if (stop <= i) break;
+      if (listing && space.lists.listed[i / kListChunk]) {
+        space.lists.product_of(o, i, stop, wide);
+      } else {
+        o.a = space.x + i * space.columns;
+        product<T, Form::kRows>(o, stop - i, wide);
+      }
+    }
+    for (int64_t q = p.begin; q < p.end; ++q) {
+      T* piece = tile + (q - p.begin) * o.c_panel;
+      if (end == in + 1)
+        std::memcpy(piece + (in - begin) * kPanel<T>, space.bias + q * kPanel<T>, sizeof(T) * kPanel<T>);
+      if (!stored) sink(q * panel_size + begin * kPanel<T>, piece, (end - begin) * kPanel<T>);
+    }
+  });
+}
+
+// dw{o,i} = dy[r,o] x[r,i]; option: accumulate
+template <class T>
+int linear_backward_weight(const Call& call, const Run& run) {
+  weight_gradient<T>(call, run, run.get<T>(call, 1), run.get<T>(call, 2), run.get<T>(call, 0), call.option[0] != 0,
+                     [](int64_t, T*, int64_t) {});
+  return 0;
+}
+
+// w{o,i} m{o,i} v{o,i} = dy[r,o] x[r,i] learning_rate[steps]; options: Adam's
+template <class T>
+int linear_backward_update(const Call& call, const Run& run) {
+  T *w = run.get<T>(call, 0), *m = run.get<T>(call, 1), *v = run.get<T>(call, 2);
+  const double* rate = run.get<double>(call, 5);
+  const Adam<T> adam(call.option, rate[run.clock.iteration], run.clock.step);
+  weight_gradient<T>(call, run, run.get<T>(call, 3), run.get<T>(call, 4), nullptr, false,
+                     [&](int64_t at, const T* g, int64_t n) { adam(w + at, m + at, v + at, g, T(1), n); });
+  return 0;
+}
+
+}  // namespace
+
+extern const Op kLinear[] = {
+    {"linear_forward", linear_forward<float>, linear_forward<double>, forward_space<float>, forward_space<double>},
+    {"linear_backward_input", linear_backward_input<float>, linear_backward_input<double>, input_space<float>,
+     input_space<double>},
+    {"linear_backward_weight", linear_backward_weight<float>, linear_backward_weight<double>, weight_space<float>,
+     weight_space<double>},
+    {"linear_backward_update", linear_backward_update<float>, linear_backward_update<double>, weight_space<float>,
+     weight_space<double>},
+    {nullptr, nullptr, nullptr, nullptr, nullptr}};
+
+}  // namespace LC_ISA
+}  // namespace lc

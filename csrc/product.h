@@ -1,0 +1,205 @@
+// The one matrix product of the engine: C[m][p] = init + A[m][k] B[p][k], where B lies in panels one cache line wide.
+//
+// The three products of a linear layer are this product with other roles: in the forward pass A is the rows of x and B the
+// weights; for the input gradient A is the weights and B the transposed output gradient; for the weight gradient A is the
+// transposed input and B the output gradient. Every output is one chain of multiply-adds over k in ascending order: tiles
+// of any height and width, k-blocks and skipped zeros give the same bits.
+#pragma once
+
+#include "op.h"
+#include "simd.h"
+
+namespace lc {
+namespace LC_ISA {
+
+// How a product reaches A[m][k] and B[p][k].
+enum class Form {
+  kRows,    // A at a[m * a_row + k]
+  kPanels,  // A itself lies in panels: a[(k / panel) * a_segment + m * panel + k % panel]
+  kListed,  // as kRows, but the i-th k is list[i]: B[p][list[i]] meets a[m * a_row + i]
+};
+
+// Where one product reads and writes. Strides count elements.
+template <class T>
+struct Operands {
+  const T* a;
+  int64_t a_row, a_segment;
+  const T* b;
+  int64_t b_panel;  // B[p][k] at b + p * b_panel + k * panel
+  const T* init;
+  int64_t init_row, init_panel;
+  T* c;
+  int64_t c_row, c_panel;
+  int64_t depth;        // how many k; a multiple of the panel when A is panels
+  const int32_t* list;  // of kListed
+
+  template <Form F>
+  Operands at(int64_t m, int64_t p) const {
+    Operands o = *this;
+    o.a += m * (F == Form::kPanels ? int64_t{kPanel<T>} : a_row);
+    o.b += p * b_panel;
+    o.init += m * init_row + p * init_panel;
+    o.c += m * c_row + p * c_panel;
+    return o;
+  }
+};
+
+// Panels that a tile of so many rows can carry: accumulators, one row of B (held only if it is used twice) and a broadcast
+// of A fill the registers.
+constexpr int kMaxPanels = 8;
+constexpr int widest(int rows) {
+  const int p = (kRegisters - 1) / ((rows + (rows > 1)) * kSplit);
+  return p > kMaxPanels ? kMaxPanels : p;
+}
+
+// A value held in a register, so that the compiler loads it once and not in each multiply-add.
+template <class V>
+LC_INLINE void pin(V& v) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(v));
+#elif defined(__x86_64__)
+  asm("" : "+x"(v));
+#endif
+}
+
+template <class T, int M, int P, Form F>
+__attribute__((noinline)) void tile(const Operands<T>& o) {
+  constexpr int V = P * kSplit, L = kLanes<T>;
+  Vec<T> acc[M][V];
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 32
+    for (int v = 0; v < V; ++v)
+      acc[m][v] = load<T>(o.init + m * o.init_row + v / kSplit * o.init_panel + v % kSplit * L);
+
+  constexpr bool kSegments = F == Form::kPanels;
+  const int64_t a_row = kSegments ? kPanel<T> : o.a_row, b_panel = o.b_panel;
+  const int64_t segments = kSegments ? o.depth / kPanel<T> : 1;
+  const int64_t depth = kSegments ? kPanel<T> : o.depth;
+  const T* b = o.b;
+  for (int64_t s = 0; s < segments; ++s) {
+    const T* a = kSegments ? o.a + s * o.a_segment : o.a;
+    for (int64_t k = 0; k < depth; ++k, b += kPanel<T>) {
+      if constexpr (F == Form::kListed) b = o.b + o.list[k] * int64_t{kPanel<T>};
+      Vec<T> row[V];
+#pragma GCC unroll 32
+      for (int v = 0; v < V; ++v) {
+        row[v] = load<T>(b + v / kSplit * b_panel + v % kSplit * L);
+        if constexpr (M > 1) pin(row[v]);
+      }
+#pragma GCC unroll 16
+      for (int m = 0; m < M; ++m) {
+        const Vec<T> x = splat(a[m * a_row + k]);
+#pragma GCC unroll 32
+        for (int v = 0; v < V; ++v) acc[m][v] = madd(x, row[v], acc[m][v]);
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 32
+    for (int v = 0; v < V; ++v) store<T>(o.c + m * o.c_row + v / kSplit * o.c_panel + v % kSplit * L, acc[m][v]);
+}
+
+template <class T, int M, Form F>
+LC_INLINE void tile_of_width(int panels, const Operands<T>& o) {
+  constexpr int W = widest(M);
+  switch (panels) {
+    case 1: return tile<T, M, 1, F>(o);
+    case 2: if constexpr (W >= 2) return tile<T, M, 2, F>(o); break;
+    case 3: if constexpr (W >= 3) return tile<T, M, 3, F>(o); break;
+    case 4: if constexpr (W >= 4) return tile<T, M, 4, F>(o); break;
+    case 5: if constexpr (W >= 5) return tile<T, M, 5, F>(o); break;
+    case 6: if constexpr (W >= 6) return tile<T, M, 6, F>(o); break;
+    case 7: if constexpr (W >= 7) return tile<T, M, 7, F>(o); break;
+    case 8: if constexpr (W >= 8) return tile<T, M, 8, F>(o); break;
+  }
+  __builtin_unreachable();
+}
+
+// The tile heights of this set, tallest first. The tallest fills the registers at the width that suits it.
+#if defined(__AVX512F__)
+constexpr int kHeights[] = {16, 8, 4, 2, 1}, kUsualHeight = 8;
+#elif defined(__AVX2__)
+constexpr int kHeights[] = {6, 4, 2, 1}, kUsualHeight = 6;
+#else
+constexpr int kHeights[] = {2, 1}, kUsualHeight = 2;
+#endif
+
+template <class T, Form F>
+LC_INLINE void tile_of(int rows, int panels, const Operands<T>& o) {
+  switch (rows) {
+#if defined(__AVX512F__)
+    case 16: return tile_of_width<T, 16, F>(panels, o);
+    case 8: return tile_of_width<T, 8, F>(panels, o);
+#elif defined(__AVX2__)
+    case 6: return tile_of_width<T, 6, F>(panels, o);
+#endif
+#if defined(__AVX2__)
+    case 4: return tile_of_width<T, 4, F>(panels, o);
+#endif
+    case 2: return tile_of_width<T, 2, F>(panels, o);
+    case 1: return tile_of_width<T, 1, F>(panels, o);
+  }
+  __builtin_unreachable();
+}
+
+// Panels that one pass over A should take.
+inline int group_of(int64_t rows, int64_t panels) {
+  for (const int h : kHeights)
+    if (h <= rows && h <= kUsualHeight) return static_cast<int>(panels < widest(h) ? panels : widest(h));
+  return 1;
+}
+
+// rows x panels of C, panels <= group_of(rows, ...).
+template <class T, Form F>
+void product(const Operands<T>& o, int64_t rows, int panels) {
+  int64_t m = 0;
+  for (const int h : kHeights) {
+    if (widest(h) < panels) continue;
+    for (; m + h <= rows; m += h) tile_of<T, F>(h, panels, o.template at<F>(m, 0));
+  }
+}
+
+// ---- zeros skipped ------------------------------------------------------------------------------------------------
+
+// A group of rows shares one list of the k at which any of them is not zero.
+constexpr int kListedRows = kSplit == 4 ? 2 : 4;
+// A list is longer by this than what it holds: it is written by whole vectors.
+constexpr int64_t kListSlack = 16;
+// Worth it when at most this part of all k is left.
+constexpr double kListedShare = 0.75;
+
+// Writes the list of 1 <= rows <= kListedRows rows and their values there, value[m * value_row + i]; returns its length.
+template <class T>
+int64_t make_list(int32_t* list, T* value, int64_t value_row, const T* a, int64_t a_row, int rows, int64_t depth) {
+  int64_t found = 0, k = 0;
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) {
+    __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    for (; k + 16 <= depth; k += 16, lane = _mm512_add_epi32(lane, _mm512_set1_epi32(16))) {
+      __mmask16 some = 0;
+      for (int m = 0; m < rows; ++m)
+        some |= _mm512_cmp_ps_mask(_mm512_loadu_ps(a + m * a_row + k), _mm512_setzero_ps(), _CMP_NEQ_UQ);
+      _mm512_storeu_si512(list + found, _mm512_maskz_compress_epi32(some, lane));
+      for (int m = 0; m < rows; ++m)
+        _mm512_storeu_ps(value + m * value_row + found, _mm512_maskz_compress_ps(some, _mm512_loadu_ps(a + m * a_row + k)));
+      found += __builtin_popcount(some);
+    }
+  }
+#endif
+  for (; k < depth; ++k) {
+    bool some = false;
+    list[found] = static_cast<int32_t>(k);
+    for (int m = 0; m < rows; ++m) {
+      const T v = a[m * a_row + k];
+      value[m * value_row + found] = v;
+      some |= !(v == T(0));
+    }
+    found += some;
+  }
+  return found;
+}
+
+}  // namespace LC_ISA
+}  // namespace lc

@@ -1,0 +1,24 @@
+"""An engine for latent-variable models: hand-written kernels, no autodiff framework."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+from .api import compile, interpolate, load, sample, save, show_config, train
+from .backends import NonFiniteError, get_num_threads, set_num_threads
+from .models import VAE, Autoencoder
+
+__all__ = [
+    "VAE",
+    "Autoencoder",
+    "NonFiniteError",
+    "compile",
+    "get_num_threads",
+    "interpolate",
+    "load",
+    "sample",
+    "save",
+    "set_num_threads",
+    "show_config",
+    "train",
+]

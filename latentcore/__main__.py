@@ -1,0 +1,3 @@
+from latentcore.cli import main
+
+raise SystemExit(main())

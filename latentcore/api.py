@@ -1,0 +1,143 @@
+"""The public functions over any model."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import _core
+from .backends import get_backend, get_num_threads
+from .backends.cpu import CpuBound
+from .checks import check_array, check_int, check_option, check_seed
+from .io import read_model
+from .models import MODELS, VAE, Model
+from .ops import Clock
+from .training import train
+
+_FUNCTIONS = {
+    "encode": "encode",
+    "posterior": "posterior",
+    "decode": "decode",
+    "reconstruct": "reconstruct",
+    "score_samples": "score",
+}
+
+
+def _check_model(model: Any, kind: type = Model) -> None:
+    if not isinstance(model, kind):
+        raise TypeError(f"model: expected a {kind.__name__}, got {type(model).__name__}")
+    model._check_fitted()
+
+
+def save(model: Model, path: Any) -> None:
+    """Writes a model with all that training needs to go on, as one safetensors file, whole or not at all. Raises TypeError
+    for a model whose constructor was given what no file can hold (a function, a generator), OSError."""
+    _check_model(model)
+    model._save(path)
+
+
+def load(path: Any, backend: str = "auto") -> Model:
+    """Reads a model that ``save`` or a checkpoint wrote. Raises ValueError, naming what is wrong, for any other file, for
+    weights that are not finite and for weights that do not reproduce the output stored with them; OSError."""
+    header, tensors = read_model(path)
+    kind = header.get("model")
+    if not isinstance(kind, str) or kind not in MODELS:
+        raise ValueError(f"{path}: model: expected one of {', '.join(MODELS)}, got {kind!r}")
+    get_backend(backend)
+    return MODELS[kind]._load(path, header, tensors, backend)  # type: ignore[no-any-return]
+
+
+def sample(model: VAE, n: int, random_state: Any = None) -> np.ndarray:
+    """The data means (n, n_features) of n codes drawn from the prior; sample i is the same for every n. Raises TypeError
+    for a model that has no prior."""
+    _check_model(model, VAE)
+    n = check_int(n, "n", 0)
+    return model._apply(model._plan("sample"), {}, n, Clock(seed=check_seed(random_state)))["x_mean"]
+
+
+def interpolate(
+    model: Model, *points: Any, steps: int = 9, method: str = "slerp", space: str = "data"
+) -> np.ndarray:
+    """The decoded path through two points or more, (rows, n_features): `steps` rows from each point to the next, ends
+    included and shared, so that ``(points - 1) * (steps - 1) + 1`` in all. method: "slerp" or "linear". space: "data" for
+    points of n_features, "latent" for codes; a point is one row, or an array of many. Raises TypeError or ValueError."""
+    _check_model(model)
+    check_int(steps, "steps", 2)
+    check_option(method, "method", ("slerp", "linear"))
+    check_option(space, "space", ("data", "latent"))
+    given = [np.atleast_2d(np.asarray(p)) for p in points]
+    if sum(len(p) for p in given) < 2:
+        raise ValueError(f"points: expected at least two, got {sum(len(p) for p in given)}")
+    features = model._network.n_features if space == "data" else model._network.latent_dim
+    for i, p in enumerate(given):
+        check_array(p, f"points[{i}]", model._network.dtype, features=features)
+    rows = np.concatenate(given)
+    codes = model.transform(rows) if space == "data" else model._check_codes(rows)
+    place = np.linspace(0, len(codes) - 1, (len(codes) - 1) * (steps - 1) + 1)
+    segment = np.minimum(np.arange(len(place)) // (steps - 1), len(codes) - 2)
+    inputs = {"a": codes[segment], "b": codes[segment + 1], "t": (place - segment).astype(codes.dtype)}
+    plan = model._plan("interpolate", method="slerp" if method == "slerp" else "lerp")
+    return model._apply(plan, inputs, len(place), Clock())["x_mean"]
+
+
+def compile(
+    model: Model,
+    function: str,
+    *,
+    batch: int = 1,
+    weights: str | None = None,
+    threads: int = 1,
+    release_gil: bool | None = None,
+) -> _core.Function:
+    """A snapshot of one function of a model for calls that cannot wait: "encode" (mean code), "posterior" (mean and
+    log-variance), "decode", "reconstruct" or "score_samples".
+
+    The result is called as ``f(x)`` or ``f(x, out=out)`` with up to `batch` rows, C-contiguous and of the dtype `weights`
+    ("float32" or "float64"; None: the model's); it checks shape and dtype, nothing else, and allocates nothing if `out` is
+    given ("posterior" takes a tuple of two). One thread at a time may call it. release_gil: None releases the GIL for runs
+    of more than about 100 microseconds. Training the model later leaves it unchanged. Raises TypeError or ValueError."""
+    _check_model(model)
+    names = [name for name, plan in _FUNCTIONS.items() if hasattr(model, f"_build_{plan}")]
+    check_option(function, "function", names)
+    batch = check_int(batch, "batch", 1)
+    threads = check_int(threads, "threads", 1, 256)
+    dtype = model._network.dtype if weights is None else check_option(weights, "weights", ("float32", "float64"))
+    copy = type(model)(**model.get_params())
+    copy._adopt(type(model._network)(**{**vars(model._network), "dtype": dtype}), get_backend("cpu"), model.seed_)
+    copy.set_parameters(model.parameters())
+    plan = copy._plan(_FUNCTIONS[function])
+    bound: CpuBound = copy._backend.bind(plan, batch, copy._storage, threads)  # type: ignore[assignment]
+
+    def port(name: str) -> tuple[str, int, int, np.dtype[Any]]:
+        b = plan.buffers[name]
+        features = b.shape[1] if len(b.shape) > 1 else -1
+        return ("x" if b.role == "input" else "out", bound.index[name], int(features), np.dtype(b.dtype))
+
+    outputs = [port(b.name) for b in plan.of_role("output")]
+    release = bound.releases_gil(batch) if release_gil is None else bool(release_gil)
+    return _core.Function(bound.core, port(plan.of_role("input")[0].name), outputs, release)
+
+
+def show_config() -> str:
+    """Prints, and returns, what the engine runs on."""
+    from . import __version__
+
+    lines = {
+        "latentcore": __version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+        "instruction set": f"{_core.instruction_sets()[0]} (of {', '.join(_core.instruction_sets())})",
+        "threads": str(get_num_threads()),
+        "backends": "cpu, reference",
+    }
+    text = "\n".join(f"{name + ':':<17}{value}" for name, value in lines.items())
+    print(text)  # noqa: T201
+    return text
+
+
+__all__: Sequence[str] = ("compile", "interpolate", "load", "sample", "save", "show_config", "train")

@@ -1,0 +1,21 @@
+"""Backends bind a plan to a capacity of rows and run it: ``reference`` (NumPy, float64) and ``cpu`` (C++)."""
+
+from __future__ import annotations
+
+from .base import Backend, Bound, NonFiniteError
+from .cpu import CpuBackend, get_num_threads, set_num_threads
+from .reference import ReferenceBackend
+
+_BACKENDS: dict[str, Backend] = {"cpu": CpuBackend(), "reference": ReferenceBackend()}
+
+
+def get_backend(name: str) -> Backend:
+    """The backend of that name; "auto" is the CPU, where NumPy arrays live. Raises ValueError for any other."""
+    if name == "auto":
+        name = "cpu"
+    if name not in _BACKENDS:
+        raise ValueError(f"backend: expected one of auto, {', '.join(_BACKENDS)}, got {name!r}")
+    return _BACKENDS[name]
+
+
+__all__ = ["Backend", "Bound", "NonFiniteError", "get_backend", "get_num_threads", "set_num_threads"]

@@ -1,0 +1,63 @@
+"""What every backend offers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..ops import Clock
+from ..plan import Buffer, Plan
+
+Arrays = Mapping[str, Any]
+
+
+class NonFiniteError(FloatingPointError):
+    """The objective of a step is not finite."""
+
+    def __init__(self, op: str) -> None:
+        super().__init__(f"{op}: the objective is not finite")
+
+
+class Bound(ABC):
+    """A plan bound to a capacity of rows and to the storage of its weights. One thread at a time may run it."""
+
+    plan: Plan
+    capacity: int
+
+    @abstractmethod
+    def run(self, arrays: Arrays, clock: Clock) -> None:
+        """One pass over ``clock.rows`` rows. `arrays` holds every input and output of the plan, C-contiguous and of its
+        dtype; the outputs are filled."""
+
+    @abstractmethod
+    def train(
+        self, arrays: Arrays, progress: np.ndarray, seed: int, data_rows: int, batch: int, steps: int
+    ) -> None:
+        """`steps` passes over successive minibatches of at most `batch` of `data_rows` rows. progress, int64 (step, epoch,
+        offset), says where to begin and moves on with every whole step. Raises NonFiniteError at the first step whose
+        objective is not finite."""
+
+
+class Backend(ABC):
+    """Keeps weights in a layout of its own, and binds plans."""
+
+    name: str
+
+    @abstractmethod
+    def allocate(self, buffer: Buffer) -> Any:
+        """Zeroed storage for a weight."""
+
+    @abstractmethod
+    def put(self, storage: Any, array: np.ndarray) -> None:
+        """Stores an (out, in + 1) array, the bias its last column."""
+
+    @abstractmethod
+    def get(self, storage: Any, buffer: Buffer) -> np.ndarray:
+        """The (out, in + 1) array that was stored, as a copy."""
+
+    @abstractmethod
+    def bind(self, plan: Plan, capacity: int, state: Arrays, threads: int | None = None) -> Bound:
+        """Binds a plan to storage by name for at most `capacity` rows. threads: None means the package's setting."""

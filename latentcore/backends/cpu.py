@@ -1,0 +1,124 @@
+"""The C++ core: a bound plan is one call."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from .. import _core
+from ..ops import OPS, Clock
+from ..plan import Buffer, Plan, size_of
+from .base import Arrays, Backend, Bound, NonFiniteError
+
+# A run of more than about 100 microseconds gives up the GIL; giving it up costs milliseconds beside a busy thread.
+GIL_FLOPS = 5_000_000
+
+_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_num_threads(threads: int) -> None:
+    """Sets how many threads a run may use; results do not depend on it. Raises ValueError unless it is 1 to 256."""
+    global _threads
+    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or not 1 <= threads <= 256:
+        raise ValueError(f"threads: expected an integer from 1 to 256, got {threads!r}")
+    _threads = int(threads)
+
+
+def get_num_threads() -> int:
+    """How many threads a run may use: at first, as many as this process may run on."""
+    return _threads
+
+
+def aligned(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """A zeroed array whose first element starts a cache line."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.zeros(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+class CpuBackend(Backend):
+    """Weights lie in panels (out / p, in + 1, p), p = 64 bytes; the bias is the last row of each."""
+
+    name = "cpu"
+
+    def allocate(self, buffer: Buffer) -> np.ndarray:
+        out, inputs = buffer.array_shape(0)
+        panel = 64 // np.dtype(buffer.dtype).itemsize
+        return aligned((-(-out // panel), inputs + 1, panel), buffer.dtype)
+
+    def put(self, storage: np.ndarray, array: np.ndarray) -> None:
+        panels, columns, panel = storage.shape
+        padded = np.zeros((panels * panel, columns), storage.dtype)
+        padded[: len(array)] = array
+        storage[...] = padded.reshape(panels, panel, columns).transpose(0, 2, 1)
+
+    def get(self, storage: np.ndarray, buffer: Buffer) -> np.ndarray:
+        panels, columns, panel = storage.shape
+        plain = storage.transpose(0, 2, 1).reshape(panels * panel, columns)
+        return np.ascontiguousarray(plain[: buffer.array_shape(0)[0]])
+
+    def bind(
+        self, plan: Plan, capacity: int, state: Arrays, threads: int | None = None, instruction_set: str = "auto"
+    ) -> CpuBound:
+        return CpuBound(plan, capacity, state, threads or _threads, instruction_set)
+
+
+class CpuBound(Bound):
+    def __init__(self, plan: Plan, capacity: int, state: Arrays, threads: int, instruction_set: str) -> None:
+        self.plan, self.capacity, self.threads = plan, capacity, threads
+        self.core = _core.BoundPlan(instruction_set, plan.dtype == "float64", capacity, threads)
+        self._external = [b for b in plan.buffers.values() if b.role in ("input", "output")]
+        self.index: dict[str | None, int] = {None: -1}
+        for b in plan.buffers.values():
+            self.index[b.name] = self._add(b, state)
+        for call in plan.calls:
+            op = OPS[call.op]
+            sizes = plan.sizes(call)
+            self.core.add_call(
+                call.op,
+                [self.index[a] for a in call.arguments],
+                [(sizes[k][0], sizes[k][1] == "rows") for k in op.letters],
+                op.option_numbers(call.options),
+            )
+        self.core.finish()
+        self._flops_a_row = sum(plan.cost(call, capacity)[0] for call in plan.calls) / capacity
+
+    def _add(self, b: Buffer, state: Arrays) -> int:
+        if b.role == "state":
+            return self.core.add_held(state[b.name])
+        if b.layout == "weight":
+            if b.role == "temporary":
+                return self.core.add_temporary(CpuBackend().allocate(b).nbytes)
+            return self.core.add_external(b.name, CpuBackend().allocate(b).nbytes, "")
+        if b.role == "temporary":
+            return self.core.add_temporary(b.bytes(self.capacity))
+        units = [unit for _, unit in map(size_of, b.shape) if unit]
+        return self.core.add_external(b.name, b.bytes(1), units[0] if units else "")
+
+    def _arrays(self, arrays: Arrays) -> list[Any]:
+        return [arrays[b.name] for b in self._external]
+
+    def releases_gil(self, rows: int) -> bool:
+        """Whether a run over so many rows is long enough to give up the GIL."""
+        return self._flops_a_row * rows > GIL_FLOPS
+
+    def run(self, arrays: Arrays, clock: Clock) -> None:
+        c = clock
+        status = self.core.run(
+            self._arrays(arrays), c.rows, c.step, c.epoch, c.offset, c.sample, c.seed, self.releases_gil(c.rows)
+        )
+        self._check(status)
+
+    def train(
+        self, arrays: Arrays, progress: np.ndarray, seed: int, data_rows: int, batch: int, steps: int
+    ) -> None:
+        self._check(self.core.train(self._arrays(arrays), progress, seed, data_rows, batch, steps))
+
+    def _check(self, status: int) -> None:
+        if status == _core.NOT_FINITE:
+            raise NonFiniteError(self.core.failed_op)
+        if status:
+            raise IndexError(f"{self.core.failed_op}: a row number lies outside the data")

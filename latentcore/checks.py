@@ -1,0 +1,115 @@
+"""The door: what comes in from users is checked once, here, with errors that name the argument, what was expected and
+what came."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import secrets
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+
+def check_array(
+    value: Any,
+    name: str,
+    dtype: str,
+    *,
+    features: int | None = None,
+    validate: bool = True,
+    unit_interval: bool = False,
+    empty: bool = False,
+) -> np.ndarray:
+    """value as a C-contiguous (rows, features) array of dtype, used in place where it is one already. Raises TypeError for
+    what is no array of real numbers, ValueError for a wrong shape, no rows, NaN or infinity, and data outside [0, 1]."""
+    value = from_dlpack(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected a 2-D array of numbers, got something ragged ({error})") from None
+    if hasattr(value, "toarray") or array.dtype.kind not in "biuf":
+        kind = type(value).__name__ if hasattr(value, "toarray") else f"dtype {array.dtype}"
+        raise TypeError(f"{name}: expected a dense array of real numbers, got {kind}")
+    if array.ndim != 2:
+        hint = "; one row is X.reshape(1, -1)" if array.ndim == 1 else ""
+        raise ValueError(f"{name}: expected a 2-D array (rows, features), got shape {array.shape}{hint}")
+    if array.shape[1] == 0 or (not empty and array.shape[0] == 0):
+        raise ValueError(f"{name}: expected at least one row and one feature, got shape {array.shape}")
+    if features is not None and array.shape[1] != features:
+        raise ValueError(f"{name}: expected {features} features, got {array.shape[1]} (shape {array.shape})")
+    with np.errstate(over="ignore"):
+        array = np.require(array, dtype, ["C", "A"])
+    if validate and array.size:
+        low, high = float(array.min()), float(array.max())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            what = "NaN" if math.isnan(low) else "infinity"
+            raise ValueError(f"{name}: expected finite numbers in {dtype}, got {what}")
+        if unit_interval and (low < 0 or high > 1):
+            hint = "; images of 0 to 255 want dividing by 255" if low >= 0 and 1 < high <= 255 else ""
+            raise ValueError(f"{name}: expected data in [0, 1] for the Bernoulli likelihood, got {low:g} to {high:g}{hint}")
+    return array
+
+
+def from_dlpack(value: Any) -> Any:
+    """What speaks DLPack and not NumPy's protocols, as a NumPy array; all else as it is."""
+    if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray) and not hasattr(value, "__array__"):
+        return np.from_dlpack(value)
+    return value
+
+
+def check_int(value: Any, name: str, low: int, high: int | None = None) -> int:
+    """value as an int within [low, high]. Raises TypeError or ValueError."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name}: expected an integer, got {value!r}")
+    if value < low or (high is not None and value > high):
+        bounds = f"at least {low}" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{name}: expected an integer {bounds}, got {value}")
+    return int(value)
+
+
+def check_real(value: Any, name: str, low: float, high: float = math.inf, *, above: bool = False) -> float:
+    """value as a finite float within [low, high], or above low. Raises TypeError or ValueError."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: expected a number, got {value!r}")
+    number = float(value)
+    if not math.isfinite(number) or number > high or number < low or (above and number == low):
+        bounds = f"{'above' if above else 'at least'} {low:g}" + ("" if high == math.inf else f", at most {high:g}")
+        raise ValueError(f"{name}: expected a finite number {bounds}, got {value!r}")
+    return number
+
+
+def check_option(value: Any, name: str, options: Collection[str]) -> str:
+    """value, one of the options. Raises ValueError."""
+    if not isinstance(value, str) or value not in options:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, options))}, got {value!r}")
+    return value
+
+
+def check_seed(random_state: Any, name: str = "random_state") -> int:
+    """A seed of 64 bits: an int as it is, one drawn for None, one drawn from a NumPy generator or RandomState."""
+    if random_state is None:
+        return secrets.randbits(63)
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**63))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    return check_int(random_state, name, 0, 2**64 - 1)
+
+
+def not_fitted(model: Any) -> Exception:
+    """The error of an untrained model: scikit-learn's NotFittedError if it can be imported, else one like it."""
+    try:
+        from sklearn.exceptions import NotFittedError
+    except ImportError:
+        NotFittedError = _NotFittedError
+    name = type(model).__name__
+    return NotFittedError(f"this {name} has no weights yet: call fit, lc.train or initialize first")
+
+
+class _NotFittedError(ValueError, AttributeError):
+    pass
+
+
+_NotFittedError.__name__ = _NotFittedError.__qualname__ = "NotFittedError"

@@ -1,0 +1,11 @@
+"""Models: a parameter layout, and the plans that it builds from layers."""
+
+from __future__ import annotations
+
+from .autoencoder import Autoencoder
+from .base import Model
+from .vae import VAE
+
+MODELS: dict[str, type[Model]] = {"VAE": VAE, "Autoencoder": Autoencoder}
+
+__all__ = ["MODELS", "VAE", "Autoencoder", "Model"]

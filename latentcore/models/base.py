@@ -1,0 +1,479 @@
+"""What all neural models share: their parameters, their bound plans, and the calls that need no training."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import training
+from ..backends import Backend, Bound, get_backend, get_num_threads
+from ..checks import check_array, check_int, check_option, check_real, check_seed, not_fitted
+from ..io import write_model
+from ..layers import Linear, Sink, Store, Update, apply_stored, forward
+from ..ops import Clock
+from ..ops.linear import ACTIVATIONS
+from ..ops.random import STREAMS, philox_uniform
+from ..plan import Buffer, Dim, Plan, rows, size_of
+from .estimator import Estimator
+
+LIKELIHOODS = ("bernoulli", "gaussian")
+_CAPACITIES = (1, 16, 128, 1024)
+_IDLE_PLANS = 4  # bound plans of one kind that wait for the next call
+
+
+@dataclass(frozen=True)
+class Network:
+    """The checked architecture that a model's weights belong to."""
+
+    n_features: int
+    latent_dim: int
+    hidden: tuple[int, ...]
+    activation: str
+    likelihood: str
+    variance: float | str
+    dtype: str
+
+    @property
+    def learned_variance(self) -> bool:
+        """Whether the decoder has a log-variance of its own."""
+        return self.likelihood == "gaussian" and self.variance == "learned"
+
+
+class Model(Estimator):
+    """Base of the neural models; not for direct use."""
+
+    code_width = 1  # outputs of the latent layer for each latent dimension
+
+    latent_dim: int
+    hidden: Any
+    activation: str
+    likelihood: str
+    variance: float | str
+    dtype: str
+    epochs: int
+    batch_size: int
+    learning_rate: Any
+    weight_decay: float
+    max_grad_norm: float | None
+    backend: str
+    random_state: Any
+
+    # ---- weights --------------------------------------------------------------------------------------------------------
+
+    def initialize(self, n_features: int) -> Any:
+        """Gives the model fresh weights for data of `n_features` features, drawn as PyTorch draws them: uniform in
+        +-1 / sqrt(inputs). Forgets all training. Returns self. Raises TypeError or ValueError for wrong parameters."""
+        network = self._check_network(check_int(n_features, "n_features", 1))
+        seed = check_seed(self.random_state)
+        self._adopt(network, get_backend(self.backend), seed)
+        for step, layer in enumerate(self._encoder() + self._decoder()):
+            plan = Plan("initialize", network.dtype)
+            plan.output("u", "rows", layer.inputs + 1)
+            plan.call("uniform_forward", u="u", stream=STREAMS["initialize"])
+            u = np.empty((layer.outputs, layer.inputs + 1), network.dtype)
+            self._backend.bind(plan, len(u), {}).run({"u": u}, Clock(rows=len(u), step=step, seed=seed))
+            self._backend.put(self._storage[layer.name], (2 * u - 1) / u.dtype.type(math.sqrt(layer.inputs)))
+        return self
+
+    def _check_network(self, n_features: int) -> Network:
+        hidden = self.hidden
+        if isinstance(hidden, (int, np.integer)) and not isinstance(hidden, bool):
+            hidden = (hidden,)
+        if isinstance(hidden, str) or not hasattr(hidden, "__iter__"):
+            raise TypeError(f"hidden: expected a sequence of layer widths, got {hidden!r}")
+        variance = self.variance
+        if variance != "learned":
+            variance = check_real(variance, "variance", 0, above=True)
+        return Network(
+            n_features,
+            check_int(self.latent_dim, "latent_dim", 1),
+            tuple(check_int(width, "hidden", 1) for width in hidden),
+            check_option(self.activation, "activation", ACTIVATIONS),
+            check_option(self.likelihood, "likelihood", LIKELIHOODS),
+            variance,
+            check_option(self.dtype, "dtype", ("float32", "float64")),
+        )
+
+    def _adopt(self, network: Network, backend: Backend, seed: int) -> None:
+        """Takes on zeroed storage for the weights of a network and for Adam's moments."""
+        self._network, self._backend = network, backend
+        self.n_features_in_, self.seed_ = network.n_features, seed
+        self.history_: dict[str, np.ndarray] = {}
+        self._progress = np.zeros(3, np.int64)  # step, epoch, offset
+        self._storage = {
+            name + kind: backend.allocate(Buffer(name, (out, inputs), network.dtype, "state", "weight"))
+            for name, out, inputs in self._weights()
+            for kind in ("", ":m", ":v")
+        }
+        self._plans: dict[Any, Plan] = {}
+        self._idle: dict[Any, list[Bound]] = {}
+        self._training = threading.Lock()
+        self._minibatches: tuple[int, int] | None = None
+
+    def _encoder(self) -> list[Linear]:
+        n = self._network
+        widths = (n.n_features, *n.hidden)
+        layers = [Linear(f"encoder.{i}", a, b, n.activation) for i, (a, b) in enumerate(zip(widths, widths[1:]))]
+        return [*layers, Linear("latent", widths[-1], self.code_width * n.latent_dim)]
+
+    def _decoder(self, mean: bool = False) -> list[Linear]:
+        n = self._network
+        widths = (n.latent_dim, *reversed(n.hidden))
+        layers = [Linear(f"decoder.{i}", a, b, n.activation) for i, (a, b) in enumerate(zip(widths, widths[1:]))]
+        last = "sigmoid" if mean and n.likelihood == "bernoulli" else "identity"
+        return [*layers, Linear(f"decoder.{len(layers)}", widths[-1], n.n_features, last)]
+
+    def _weights(self) -> list[tuple[str, int, int]]:
+        weights = [(layer.name, layer.outputs, layer.inputs) for layer in self._encoder() + self._decoder()]
+        return [*weights, ("decoder.log_variance", 1, 0)] if self._network.learned_variance else weights
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "_storage"):
+            raise not_fitted(self)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_storage")
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Copies of all weights by name: ``encoder.0.weight`` (out, in), ``encoder.0.bias`` (out,), ..., ``latent.weight``
+        (for a VAE the rows of mu, then those of logvar), ``decoder.0.weight``, ..., in the model's dtype; with a learned
+        variance also ``decoder.log_variance`` (1,). A PyTorch state_dict of the same network has these names and shapes."""
+        self._check_fitted()
+        return self._read("")
+
+    def _read(self, kind: str, source: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
+        """All weights, their moments (kind ":m", ":v") or their gradients, in the plain layout."""
+        source = self._storage if source is None else source
+        plain: dict[str, np.ndarray] = {}
+        for name, out, inputs in self._weights():
+            buffer = Buffer(name, (out, inputs), self._network.dtype, "state", "weight")
+            array = self._backend.get(source[name + kind], buffer).astype(self._network.dtype, copy=False)
+            if inputs:
+                plain[f"{name}.weight"] = np.ascontiguousarray(array[:, :-1])
+                plain[f"{name}.bias"] = array[:, -1].copy()
+            else:
+                plain[name] = array[:, -1].copy()
+        return plain
+
+    def set_parameters(self, parameters: Mapping[str, Any]) -> Any:
+        """Sets weights by name, some or all, from arrays of the shapes that ``parameters()`` gives; Adam's moments stay.
+        Returns self. Raises KeyError for an unknown name, ValueError for a wrong shape or numbers that are not finite;
+        nothing is changed then."""
+        self._check_fitted()
+        self._write("", parameters)
+        return self
+
+    def _write(self, kind: str, parameters: Mapping[str, Any]) -> None:
+        if not isinstance(parameters, Mapping):
+            raise TypeError(f"parameters: expected a mapping of names to arrays, got {type(parameters).__name__}")
+        current = self._read(kind)
+        for name, value in parameters.items():
+            if name not in current:
+                raise KeyError(f"parameters: {name!r} is not one of {', '.join(current)}")
+            array = np.asarray(value)
+            if array.dtype.kind not in "biuf" or array.shape != current[name].shape:
+                raise ValueError(
+                    f"parameters: {name}: expected shape {current[name].shape}, got {array.dtype} {array.shape}"
+                )
+            with np.errstate(over="ignore"):
+                array = array.astype(self._network.dtype)
+            if not np.isfinite(array).all():
+                raise ValueError(f"parameters: {name}: expected finite numbers")
+            current[name] = array
+        for name, _, inputs in self._weights():
+            if inputs:
+                joined = np.concatenate([current[f"{name}.weight"], current[f"{name}.bias"][:, None]], 1)
+            else:
+                joined = current[name][:, None]
+            self._backend.put(self._storage[name + kind], joined)
+
+    # ---- bound plans ----------------------------------------------------------------------------------------------------
+
+    def _plan(self, function: str, **options: Any) -> Plan:
+        key = (function, *sorted(options.items()))
+        if key not in self._plans:
+            plan = Plan(function, self._network.dtype)
+            getattr(self, f"_build_{function}")(plan, **options)
+            self._plans[key] = plan
+        return self._plans[key]
+
+    def plan(self, function: str = "train", **options: Any) -> Plan:
+        """The plan of a function: "encode", "posterior", "decode", "reconstruct", "sample", "score", "gradients" or
+        "train"; print it to see every call. Raises ValueError for another name."""
+        self._check_fitted()
+        check_option(function, "function", [k[7:] for k in dir(self) if k.startswith("_build_")])
+        return self._plan(function, **options)
+
+    def _apply(self, plan: Plan, inputs: Mapping[str, np.ndarray], n: int, clock: Clock) -> dict[str, np.ndarray]:
+        """Runs a plan over n rows, in slices where they are many. A row's result does not depend on the slices."""
+        outputs = {b.name: np.empty(b.array_shape(n), b.dtype) for b in plan.of_role("output")}
+        arrays = {**inputs, **outputs}
+        times = {b.name: size_of(b.shape[0])[0] for b in plan.buffers.values() if "rows" in str(b.shape[0])}
+        most = max(1, _CAPACITIES[-1] // max(times.values()))
+        capacity = min(most, next((c for c in _CAPACITIES if c >= n), most))
+        key = (plan.name, id(plan), capacity, get_num_threads())
+        idle = self._idle.setdefault(key, [])
+        try:
+            bound = idle.pop()
+        except IndexError:
+            bound = self._backend.bind(plan, capacity, self._storage)
+        try:
+            first = clock.offset
+            for begin in range(0, n, capacity):
+                end = min(n, begin + capacity)
+                piece = {k: a[begin * times[k] : end * times[k]] if k in times else a for k, a in arrays.items()}
+                clock.rows, clock.offset = end - begin, first + begin
+                bound.run(piece, clock)
+        finally:
+            if len(idle) < _IDLE_PLANS:
+                idle.append(bound)
+        return outputs
+
+    def _check_data(self, X: Any, name: str = "X", validate: bool = True) -> np.ndarray:
+        self._check_fitted()
+        n = self._network
+        bernoulli = n.likelihood == "bernoulli"
+        return check_array(X, name, n.dtype, features=n.n_features, validate=validate, unit_interval=bernoulli)
+
+    def _check_codes(self, z: Any, name: str = "z", validate: bool = True) -> np.ndarray:
+        self._check_fitted()
+        return check_array(z, name, self._network.dtype, features=self._network.latent_dim, validate=validate)
+
+    # ---- the likelihood ---------------------------------------------------------------------------------------------------
+
+    def _loss(self, plan: Plan, out: str, x: str, *, samples: int = 1, loss: str, gradient: str | None = None) -> str | None:
+        """Appends the reconstruction loss of the decoder's output `out`; returns the buffer of the rows' gradient with
+        respect to a learned log-variance. The gradients are those of the mean over rows, of each row alone where samples > 1."""
+        n, name = self._network, None
+        options: dict[str, Any] = {"samples": samples, "mean_over_rows": samples == 1}
+        if n.likelihood == "bernoulli":
+            plan.call("bernoulli_forward", loss=loss, dlogits=gradient, logits=out, x=x, **options)
+            return None
+        if n.learned_variance:
+            plan.weight("decoder.log_variance", 1, 0)
+            options["log_variance"] = "decoder.log_variance"
+            if gradient:
+                name = plan.temporary("dlog_variance", rows(samples), dtype="float64")
+        else:
+            options["variance"] = n.variance
+        plan.call("gaussian_forward", loss=loss, dmean=gradient, dlog_variance=name, mean=out, x=x, **options)
+        return name
+
+    # ---- functions ----------------------------------------------------------------------------------------------------------
+
+    def _code(self, plan: Plan, x: str, mu: str | None = None) -> str:
+        raise TypeError(f"{type(self).__name__} builds no code")
+
+    def _build_encode(self, plan: Plan) -> None:
+        plan.input("x", "rows", self._network.n_features)
+        plan.output("mu", "rows", self._network.latent_dim)
+        self._code(plan, "x", "mu")
+
+    def _build_decode(self, plan: Plan) -> None:
+        plan.input("z", "rows", self._network.latent_dim)
+        self._append_decoder(plan, "z")
+
+    def _build_reconstruct(self, plan: Plan) -> None:
+        plan.input("x", "rows", self._network.n_features)
+        self._append_decoder(plan, self._code(plan, "x"))
+
+    def _build_interpolate(self, plan: Plan, method: str = "slerp") -> None:
+        for name in ("a", "b"):
+            plan.input(name, "rows", self._network.latent_dim)
+        plan.input("t", "rows")
+        z = plan.temporary("z", "rows", self._network.latent_dim)
+        plan.call(f"{method}_forward", y=z, a="a", b="b", t="t")
+        self._append_decoder(plan, z)
+
+    def _append_decoder(self, plan: Plan, z: str, row_dim: Dim = "rows") -> None:
+        plan.output("x_mean", row_dim, self._network.n_features)
+        forward(plan, self._decoder(mean=True), z, row_dim, output="x_mean", train=False)
+
+    def decode(self, z: Any, validate: bool = True) -> np.ndarray:
+        """The mean of the data at codes z (rows, latent_dim): (rows, n_features), for a Bernoulli likelihood
+        probabilities. Raises NotFittedError, TypeError, ValueError."""
+        z = self._check_codes(z, validate=validate)
+        return self._apply(self._plan("decode"), {"z": z}, len(z), Clock())["x_mean"]
+
+    def reconstruct(self, X: Any, validate: bool = True) -> np.ndarray:
+        """X (rows, n_features) through its mean code and back. Raises NotFittedError, TypeError, ValueError."""
+        X = self._check_data(X, validate=validate)
+        return self._apply(self._plan("reconstruct"), {"x": X}, len(X), Clock())["x_mean"]
+
+    def transform(self, X: Any) -> np.ndarray:
+        """The mean code of each row of X (rows, n_features): (rows, latent_dim)."""
+        X = self._check_data(X)
+        return self._apply(self._plan("encode"), {"x": X}, len(X), Clock())["mu"]
+
+    def inverse_transform(self, Z: Any) -> np.ndarray:
+        """The same as ``decode``."""
+        return self.decode(Z)
+
+    def fit(self, X: Any, y: Any = None) -> Any:
+        """Trains afresh with the constructor's settings on X (rows, n_features); y is ignored. Returns self."""
+        data = check_array(X, "X", check_option(self.dtype, "dtype", ("float32", "float64")))
+        self.initialize(data.shape[1])
+        training.train(self, data)
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
+        """``fit`` and the mean codes of X."""
+        return self.fit(X).transform(X)  # type: ignore[no-any-return]
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """The mean of ``score_samples``."""
+        return float(np.mean(self.score_samples(X)))
+
+    def score_samples(self, X: Any, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
+        """A lower bound of each row's log-likelihood in nats, (rows,) float64."""
+        X = self._check_data(X)
+        samples = check_int(n_samples, "n_samples", 1, 65536)
+        clock = Clock(seed=check_seed(random_state))
+        return self._apply(self._plan("score", samples=samples), {"x": X}, len(X), clock)["score"]
+
+    def _minibatch(self, plan: Plan, data_rows: int) -> tuple[str, str]:
+        """Appends the drawing of a minibatch; returns its buffer and that of its row numbers."""
+        plan.input("data", data_rows, self._network.n_features)
+        row = plan.temporary("row", "rows", dtype="uint32")
+        x = plan.temporary("x", "rows", self._network.n_features)
+        plan.call("shuffle_forward", row=row, n=data_rows)
+        plan.call("gather_forward", y=x, x="data", row=row)
+        return x, row
+
+    @contextmanager
+    def _update(
+        self, plan: Plan, fused: bool = True, max_norm: float | None = None, weight_decay: float = 0.0
+    ) -> Iterator[Sink]:
+        """Gives the sink of a training step; on leaving, appends Adam for the gradients that were stored: all where they
+        are clipped to max_norm or not `fused`, else those of what is no layer."""
+        plan.input("learning_rate", "steps", dtype="float64")
+        fused = fused and max_norm is None
+        yield Update(weight_decay) if fused else Store()
+        apply_stored(plan, [w for w in self._weights() if not fused or w[2] == 0], max_norm, weight_decay)
+
+    # ---- training ---------------------------------------------------------------------------------------------------------------
+
+    def _check_training(self) -> dict[str, float]:
+        """Adam's options, checked."""
+        return {"weight_decay": check_real(self.weight_decay, "weight_decay", 0)}
+
+    def _max_norm(self) -> float | None:
+        return None if self.max_grad_norm is None else check_real(self.max_grad_norm, "max_grad_norm", 0, above=True)
+
+    def _gradients(self, plan: Plan, inputs: dict[str, Any], clock: Clock) -> tuple[float, dict[str, np.ndarray]]:
+        """Runs a plan whose outputs are "metrics" and a gradient for each weight."""
+        outputs = {
+            b.name: self._backend.allocate(b) if b.layout == "weight" else np.empty(b.array_shape(0), b.dtype)
+            for b in plan.of_role("output")
+        }
+        self._backend.bind(plan, clock.rows, self._storage).run({**inputs, **outputs}, clock)
+        return float(outputs["metrics"][0, 0]), self._read(":gradient", outputs)
+
+    # ---- copies and pickles -----------------------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"params": self.get_params()}
+        if hasattr(self, "_storage"):
+            state["fitted"] = {
+                "network": self._network,
+                "backend": self._backend.name,
+                "seed": self.seed_,
+                "weights": {kind: self._read(kind) for kind in ("", ":m", ":v")},
+                "progress": self._progress.copy(),
+                "history": self.history_,
+            }
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state["params"])
+        if "fitted" in state:
+            fitted = state["fitted"]
+            self._adopt(fitted["network"], get_backend(fitted["backend"]), fitted["seed"])
+            for kind, weights in fitted["weights"].items():
+                self._write(kind, weights)
+            self._progress[:] = fitted["progress"]
+            self.history_ = fitted["history"]
+
+    # ---- files ----------------------------------------------------------------------------------------------------------
+
+    _saved_functions = ("encode", "decode", "reconstruct")
+
+    def _save(self, path: Any) -> None:
+        self._check_fitted()
+        network = vars(self._network) | {"hidden": list(self._network.hidden)}
+        config = {k: list(v) if isinstance(v, tuple) else v for k, v in self.get_params().items()}
+        for name, value in config.items():
+            if not isinstance(value, (str, int, float, list, type(None))):
+                raise TypeError(f"{name}: expected a plain value in a model to save, got {value!r}; give it to lc.train")
+        tensors = self._read("")
+        for kind in (":m", ":v"):
+            tensors |= {name + kind: array for name, array in self._read(kind).items()}
+        tensors |= {f"history:{name}": array for name, array in self.history_.items()}
+        golden = self._golden_input()
+        tensors |= {"golden:input": golden, "golden:output": self.reconstruct(golden)}
+        header = {
+            "model": type(self).__name__,
+            "config": config,
+            "network": network,
+            "seed": self.seed_,
+            "progress": self._progress.tolist(),
+            "minibatches": self._minibatches,
+            "plans": {f: self._plan(f).to_dict() for f in self._saved_functions},
+        }
+        write_model(path, header, tensors)
+
+    def _golden_input(self) -> np.ndarray:
+        return philox_uniform(0, np.arange(2), self._network.n_features, 0, 0).astype(self._network.dtype)
+
+    @classmethod
+    def _load(cls, path: Any, header: dict[str, Any], tensors: dict[str, np.ndarray], backend: str) -> Any:
+        """A model from what a file holds; every number in it is checked before it is believed."""
+        try:
+            config, stored = header["config"], dict(header["network"])
+            unknown = set(config) ^ set(cls._defaults())
+            if unknown:
+                raise ValueError(f"config: {sorted(unknown)[0]!r} is unknown or missing")
+            model = cls(**{**config, "hidden": tuple(config["hidden"]) if isinstance(config["hidden"], list) else config["hidden"]})
+            shaped = cls(**{k: stored[k] for k in stored if k != "n_features"})
+            network = shaped._check_network(check_int(stored["n_features"], "n_features", 1, 2**31))
+            progress = [check_int(p, "progress", 0, 2**62) for p in header["progress"]]
+            if len(progress) != 3:
+                raise ValueError(f"progress: expected 3 numbers, got {len(progress)}")
+            minibatches = header["minibatches"]
+            if minibatches is not None:
+                minibatches = (check_int(minibatches[0], "minibatches", 1), check_int(minibatches[1], "minibatches", 1))
+            model._network = network
+            for name, out, inputs in model._weights():
+                shapes = {f"{name}.weight": (out, inputs), f"{name}.bias": (out,)} if inputs else {name: (1,)}
+                for tensor, shape in shapes.items():
+                    for kind in ("", ":m", ":v"):
+                        found = tensors[tensor + kind]
+                        if found.shape != shape or found.dtype != network.dtype:
+                            raise ValueError(f"{tensor + kind}: expected {network.dtype} {shape}, got {found.dtype} {found.shape}")
+            model._adopt(network, get_backend(backend), check_int(header["seed"], "seed", 0, 2**64 - 1))
+            for kind in ("", ":m", ":v"):
+                model._write(kind, {name: tensors[name + kind] for name in model._read("")})
+            if any(model._plan(f).to_dict() != header["plans"][f] for f in cls._saved_functions):
+                raise ValueError("plans: they differ from those of this version")
+            golden = tensors["golden:output"]
+            computed = model.reconstruct(model._golden_input())
+            eps = np.finfo(network.dtype).eps * math.sqrt(max(network.n_features, *network.hidden, 1))
+            close = golden.shape == computed.shape and np.allclose(
+                computed, golden, rtol=0, atol=100 * eps * float(np.abs(computed).max() + 1)
+            )
+            if not close:
+                raise ValueError("golden:output: the weights do not reproduce it")
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
+            raise ValueError(f"{path}: not a sound model file: {what}") from None
+        model.backend = backend
+        model._progress[:] = progress
+        model._minibatches = minibatches
+        model.history_ = {k[8:]: v for k, v in tensors.items() if k.startswith("history:")}
+        return model

@@ -1,0 +1,45 @@
+"""scikit-learn's conventions, without scikit-learn."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+
+class Estimator:
+    """Constructor arguments are stored as given; they are the parameters."""
+
+    @classmethod
+    def _defaults(cls) -> dict[str, Any]:
+        signature = inspect.signature(cls.__init__)
+        return {name: p.default for name, p in signature.parameters.items() if name != "self"}
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {name: getattr(self, name) for name in self._defaults()}
+
+    def set_params(self, **params: Any) -> Any:
+        """Sets constructor arguments; those that shape the network count from the next ``fit`` or ``initialize`` on.
+        Raises ValueError for an unknown one."""
+        known = self._defaults()
+        for name, value in params.items():
+            if name not in known:
+                raise ValueError(f"{name}: expected a parameter of {type(self).__name__} ({', '.join(known)})")
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        given = {k: v for k, v in self.get_params().items() if repr(v) != repr(self._defaults()[k])}
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in given.items())})"
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
+
+        dtype = getattr(self, "dtype", "float64")
+        return Tags(
+            estimator_type="transformer",
+            target_tags=TargetTags(required=False),
+            transformer_tags=TransformerTags(preserves_dtype=[dtype]),
+            input_tags=InputTags(),
+            non_deterministic=False,
+        )

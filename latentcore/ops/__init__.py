@@ -1,0 +1,30 @@
+"""The ops: what each computes (a NumPy reference that is the specification), its shapes and its cost."""
+
+from . import (
+    adam,
+    bernoulli,
+    gather,
+    gaussian,
+    importance,
+    interpolate,
+    kl,
+    latent,
+    linear,
+    norm,
+    objective,
+    random,
+    reparameterize,
+    shuffle,
+)
+from .signature import Argument, Clock, Op, Size
+
+OPS: dict[str, Op] = {
+    op.name: op
+    for module in (
+        linear, latent, reparameterize, kl, bernoulli, gaussian, importance, objective, adam, norm, gather, shuffle,
+        random, interpolate,
+    )
+    for op in module.OPS
+}  # fmt: skip
+
+__all__ = ["OPS", "Argument", "Clock", "Op", "Size"]
