@@ -46,34 +46,39 @@ LC_INLINE Vec<T> derivative(Vec<T> y, Vec<T> x) {
   }
 }
 
-// y = activate(y + 0), in place; the sum is kept in `before` if there is one.
+// y = activate(y) over a rectangle of rows `stride` apart, in place; the sums are kept in `before` if there is one.
 template <class T, Activation A>
-void activate_row(T* y, T* before, int64_t n) {
-  for_lanes<T>(n, [&](int64_t i, auto get, auto put) LC_LAMBDA {
-    const Vec<T> x = get(y + i) + splat(T(0));
-    if (before) put(before + i, x);
-    put(y + i, activate<T, A>(x));
-  });
+void activate_rows(T* y, T* before, int64_t rows, int64_t columns, int64_t stride) {
+  for (int64_t r = 0; r < rows; ++r)
+    for_lanes<T>(columns, [&](int64_t j, auto get, auto put) LC_LAMBDA {
+      const int64_t i = r * stride + j;
+      const Vec<T> x = get(y + i);
+      if (before) put(before + i, x);
+      put(y + i, activate<T, A>(x));
+    });
 }
+// d = d * derivative, likewise.
 template <class T, Activation A>
-void derive_row(T* d, const T* y, const T* before, int64_t n) {
-  for_lanes<T>(n, [&](int64_t i, auto get, auto put) LC_LAMBDA {
-    put(d + i, get(d + i) * derivative<T, A>(get(y + i), before ? get(before + i) : Vec<T>{}));
-  });
+void derive_rows(T* d, const T* y, const T* before, int64_t rows, int64_t columns, int64_t stride) {
+  for (int64_t r = 0; r < rows; ++r)
+    for_lanes<T>(columns, [&](int64_t j, auto get, auto put) LC_LAMBDA {
+      const int64_t i = r * stride + j;
+      put(d + i, get(d + i) * derivative<T, A>(get(y + i), before ? get(before + i) : Vec<T>{}));
+    });
 }
 
 template <class T>
-using ActivateRow = void (*)(T*, T*, int64_t);
+using ActivateRows = void (*)(T*, T*, int64_t, int64_t, int64_t);
 template <class T>
-using DeriveRow = void (*)(T*, const T*, const T*, int64_t);
+using DeriveRows = void (*)(T*, const T*, const T*, int64_t, int64_t, int64_t);
 
 #define LC_EACH_ACTIVATION(F) \
   {F<T, Activation::kIdentity>, F<T, Activation::kRelu>,     F<T, Activation::kLeakyRelu>, F<T, Activation::kTanh>, \
    F<T, Activation::kSigmoid>,  F<T, Activation::kSoftplus>, F<T, Activation::kGelu>,      F<T, Activation::kSilu>}
 template <class T>
-constexpr ActivateRow<T> kActivateRow[] = LC_EACH_ACTIVATION(activate_row);
+constexpr ActivateRows<T> kActivateRows[] = LC_EACH_ACTIVATION(activate_rows);
 template <class T>
-constexpr DeriveRow<T> kDeriveRow[] = LC_EACH_ACTIVATION(derive_row);
+constexpr DeriveRows<T> kDeriveRows[] = LC_EACH_ACTIVATION(derive_rows);
 #undef LC_EACH_ACTIVATION
 
 }  // namespace LC_ISA

@@ -12,12 +12,26 @@
 namespace lc {
 namespace LC_ISA {
 
+// The tile heights of this set, tallest first, and the one that fills the registers at a good width.
+#if defined(__AVX512F__)
+constexpr int kHeights[] = {16, 8, 4, 2, 1}, kHeight = 8;
+#elif defined(__AVX2__)
+constexpr int kHeights[] = {6, 4, 2, 1}, kHeight = 6;
+#else
+constexpr int kHeights[] = {2, 1}, kHeight = 2;
+#endif
+
 // How a product reaches A[m][k] and B[p][k].
 enum class Form {
   kRows,    // A at a[m * a_row + k]
   kPanels,  // A itself lies in panels: a[(k / panel) * a_segment + m * panel + k % panel]
-  kListed,  // as kRows, but the i-th k is list[i]: B[p][list[i]] meets a[m * a_row + i]
+  kColumns,  // A at a[k * kHeight + m], 0 <= m < kHeight
+  // The same with zeros left out: the i-th k is list[i], and A stands close packed at i.
+  kListedRows,
+  kListedColumns,
 };
+constexpr bool is_listed(Form f) { return f == Form::kListedRows || f == Form::kListedColumns; }
+constexpr bool is_columns(Form f) { return f == Form::kColumns || f == Form::kListedColumns; }
 
 // Where one product reads and writes. Strides count elements.
 template <class T>
@@ -31,12 +45,13 @@ struct Operands {
   T* c;
   int64_t c_row, c_panel;
   int64_t depth;        // how many k; a multiple of the panel when A is panels
-  const int32_t* list;  // of kListed
+  const int32_t* list;
+  T floor;  // C is at least this: 0 for a ReLU, else minus infinity
 
   template <Form F>
   Operands at(int64_t m, int64_t p) const {
     Operands o = *this;
-    o.a += m * (F == Form::kPanels ? int64_t{kPanel<T>} : a_row);
+    o.a += m * (F == Form::kPanels ? int64_t{kPanel<T>} : is_columns(F) ? 1 : a_row);
     o.b += p * b_panel;
     o.init += m * init_row + p * init_panel;
     o.c += m * c_row + p * c_panel;
@@ -79,8 +94,11 @@ __attribute__((noinline)) void tile(const Operands<T>& o) {
   const T* b = o.b;
   for (int64_t s = 0; s < segments; ++s) {
     const T* a = kSegments ? o.a + s * o.a_segment : o.a;
+    // The next segment lies a panel away, where no hardware looks for it.
+    if constexpr (kSegments)
+      for (int m = 0; m < M; ++m) __builtin_prefetch(a + o.a_segment + m * kPanel<T>);
     for (int64_t k = 0; k < depth; ++k, b += kPanel<T>) {
-      if constexpr (F == Form::kListed) b = o.b + o.list[k] * int64_t{kPanel<T>};
+      if constexpr (is_listed(F)) b = o.b + o.list[k] * int64_t{kPanel<T>};
       Vec<T> row[V];
 #pragma GCC unroll 32
       for (int v = 0; v < V; ++v) {
@@ -89,7 +107,7 @@ __attribute__((noinline)) void tile(const Operands<T>& o) {
       }
 #pragma GCC unroll 16
       for (int m = 0; m < M; ++m) {
-        const Vec<T> x = splat(a[m * a_row + k]);
+        const Vec<T> x = splat(is_columns(F) ? a[k * kHeight + m] : a[m * a_row + k]);
 #pragma GCC unroll 32
         for (int v = 0; v < V; ++v) acc[m][v] = madd(x, row[v], acc[m][v]);
       }
@@ -98,7 +116,8 @@ __attribute__((noinline)) void tile(const Operands<T>& o) {
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 32
-    for (int v = 0; v < V; ++v) store<T>(o.c + m * o.c_row + v / kSplit * o.c_panel + v % kSplit * L, acc[m][v]);
+    for (int v = 0; v < V; ++v) store<T>(o.c + m * o.c_row + v / kSplit * o.c_panel + v % kSplit * L,
+                                          larger(splat(o.floor), acc[m][v] + splat(T(0))));
 }
 
 template <class T, int M, Form F>
@@ -116,15 +135,6 @@ LC_INLINE void tile_of_width(int panels, const Operands<T>& o) {
   }
   __builtin_unreachable();
 }
-
-// The tile heights of this set, tallest first. The tallest fills the registers at the width that suits it.
-#if defined(__AVX512F__)
-constexpr int kHeights[] = {16, 8, 4, 2, 1}, kUsualHeight = 8;
-#elif defined(__AVX2__)
-constexpr int kHeights[] = {6, 4, 2, 1}, kUsualHeight = 6;
-#else
-constexpr int kHeights[] = {2, 1}, kUsualHeight = 2;
-#endif
 
 template <class T, Form F>
 LC_INLINE void tile_of(int rows, int panels, const Operands<T>& o) {
@@ -147,7 +157,7 @@ LC_INLINE void tile_of(int rows, int panels, const Operands<T>& o) {
 // Panels that one pass over A should take.
 inline int group_of(int64_t rows, int64_t panels) {
   for (const int h : kHeights)
-    if (h <= rows && h <= kUsualHeight) return static_cast<int>(panels < widest(h) ? panels : widest(h));
+    if (h <= rows && h <= kHeight) return static_cast<int>(panels < widest(h) ? panels : widest(h));
   return 1;
 }
 
@@ -161,16 +171,16 @@ void product(const Operands<T>& o, int64_t rows, int panels) {
   }
 }
 
-// ---- zeros skipped ------------------------------------------------------------------------------------------------
+// ---- zeros left out -----------------------------------------------------------------------------------------------------
 
-// A group of rows shares one list of the k at which any of them is not zero.
-constexpr int kListedRows = kSplit == 4 ? 2 : 4;
-// A list is longer by this than what it holds: it is written by whole vectors.
+// Rows that share one list of the k at which any of them is not zero.
+constexpr int kListRows = kSplit == 4 ? 2 : 4;
+// A list has room for this much more than it holds: it is written by whole vectors.
 constexpr int64_t kListSlack = 16;
-// Worth it when at most this part of all k is left.
-constexpr double kListedShare = 0.75;
+// A list pays when at most this part of all k is left.
+constexpr double kListShare = 0.75;
 
-// Writes the list of 1 <= rows <= kListedRows rows and their values there, value[m * value_row + i]; returns its length.
+// Writes the list of 1 <= rows <= kListRows rows and their values there, value[m * value_row + i]; returns its length.
 template <class T>
 int64_t make_list(int32_t* list, T* value, int64_t value_row, const T* a, int64_t a_row, int rows, int64_t depth) {
   int64_t found = 0, k = 0;

@@ -51,6 +51,8 @@ template <class T>
 constexpr int kPanel = 64 / static_cast<int>(sizeof(T));
 template <class T>
 constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
+template <class T>
+constexpr T kInfinity = static_cast<T>(__builtin_inf());
 // Vectors in a panel row.
 constexpr int kSplit = 64 / kVectorBytes;
 

@@ -35,17 +35,21 @@ LC_INLINE void transpose_4x4(T* dst, int64_t dst_row, const T* src, int64_t src_
 #endif
 }
 
+// Sixteen columns at a time, so that the lines that are written stay in the first-level cache until they are full.
 template <class T>
 void transpose(T* dst, int64_t dst_row, const T* src, int64_t src_row, int64_t rows, int64_t columns) {
-  int64_t r = 0;
-  for (; r + 4 <= rows; r += 4) {
-    int64_t c = 0;
-    for (; c + 4 <= columns; c += 4) transpose_4x4(dst + c * dst_row + r, dst_row, src + r * src_row + c, src_row);
-    for (; c < columns; ++c)
-      for (int64_t q = r; q < r + 4; ++q) dst[c * dst_row + q] = src[q * src_row + c];
+  for (int64_t first = 0; first < columns; first += 16) {
+    const int64_t last = first + 16 < columns ? first + 16 : columns;
+    int64_t r = 0;
+    for (; r + 4 <= rows; r += 4) {
+      int64_t c = first;
+      for (; c + 4 <= last; c += 4) transpose_4x4(dst + c * dst_row + r, dst_row, src + r * src_row + c, src_row);
+      for (; c < last; ++c)
+        for (int64_t q = r; q < r + 4; ++q) dst[c * dst_row + q] = src[q * src_row + c];
+    }
+    for (; r < rows; ++r)
+      for (int64_t c = first; c < last; ++c) dst[c * dst_row + r] = src[r * src_row + c];
   }
-  for (; r < rows; ++r)
-    for (int64_t c = 0; c < columns; ++c) dst[c * dst_row + r] = src[r * src_row + c];
 }
 
 }  // namespace LC_ISA

@@ -13,57 +13,50 @@ namespace {
 
 constexpr int64_t kRowChunk = 64;     // rows that one task of the forward pass takes
 constexpr int64_t kInputChunk = 32;   // inputs that one task of the input gradient takes
-constexpr int64_t kWeightChunk = 64;  // inputs that one task of the weight gradient takes
-constexpr int64_t kListChunk = 16;    // inputs whose zeros are looked for together
+constexpr int64_t kWeightChunk = kHeight * (64 / kHeight);  // inputs that one task of the weight gradient takes
 constexpr double kAlone = 1e6;        // multiply-adds under which one thread is faster
 
-template <class T>
-int64_t weight_size(int64_t out, int64_t in) {
-  return divide_up(out, kPanel<T>) * (in + 1) * kPanel<T>;
-}
-
+// Rows too short, or outputs too few, for a search for zeros.
 bool may_list(int64_t depth, int64_t panels) { return depth >= 64 && panels >= 2; }
 
 // Lists of the nonzeros of groups of rows, cut into chunks; a chunk whose rows have few zeros is left dense.
 template <class T>
-struct Lists {
+struct RowLists {
   int32_t* list;
   T* value;
   int64_t stride;  // places for one list
   int64_t* length;
   char* listed;
 
-  Lists(Carver& carver, int64_t rows, int64_t depth, int64_t chunk) : stride(depth + kListSlack) {
-    const int64_t groups = divide_up(rows, kListedRows);
+  RowLists(Carver& carver, int64_t rows, int64_t depth) : stride(depth + kListSlack) {
+    const int64_t groups = divide_up(rows, kListRows);
     list = carver.take<int32_t>(groups * stride);
-    value = carver.take<T>(groups * kListedRows * stride);
+    value = carver.take<T>(groups * kListRows * stride);
     length = carver.take<int64_t>(groups);
-    listed = carver.take<char>(divide_up(rows, chunk));
+    listed = carver.take<char>(divide_up(rows, kRowChunk));
   }
-  void build(int64_t chunk_index, int64_t begin, int64_t end, const T* a, int64_t a_row, int64_t depth) const {
+  void build(int64_t begin, int64_t end, const T* x, int64_t depth) const {
     int64_t seen = 0, left = 0;
-    listed[chunk_index] = 0;
-    for (int64_t m = begin; m < end; m += kListedRows) {
-      const int64_t group = m / kListedRows;
-      const int rows = static_cast<int>(end - m < kListedRows ? end - m : int64_t{kListedRows});
-      length[group] = make_list(list + group * stride, value + m * stride, stride, a + m * a_row, a_row, rows, depth);
+    listed[begin / kRowChunk] = 0;
+    for (int64_t m = begin; m < end; m += kListRows) {
+      const int64_t group = m / kListRows;
+      const int rows = static_cast<int>(end - m < kListRows ? end - m : int64_t{kListRows});
+      length[group] = make_list(list + group * stride, value + m * stride, stride, x + m * depth, depth, rows, depth);
       seen += depth;
       left += length[group];
-      if (static_cast<double>(left) > kListedShare * static_cast<double>(seen)) return;
+      if (static_cast<double>(left) > kListShare * static_cast<double>(seen)) return;
     }
-    listed[chunk_index] = 1;
+    listed[begin / kRowChunk] = 1;
   }
-  // The product of the rows [begin, end) of the lists; o stands at row `begin`.
+  // The product of the rows [begin, end) of a chunk; o stands at row `begin`.
   void product_of(const Operands<T>& o, int64_t begin, int64_t end, int panels) const {
-    for (int64_t m = begin; m < end; m += kListedRows) {
-      Operands<T> g = o.template at<Form::kListed>(0, 0);
+    for (int64_t m = begin; m < end; m += kListRows) {
+      Operands<T> g = o.template at<Form::kListedRows>(m - begin, 0);
       g.a = value + m * stride;
       g.a_row = stride;
-      g.list = list + m / kListedRows * stride;
-      g.depth = length[m / kListedRows];
-      g.init += (m - begin) * o.init_row;
-      g.c += (m - begin) * o.c_row;
-      product<T, Form::kListed>(g, end - m < kListedRows ? end - m : int64_t{kListedRows}, panels);
+      g.list = list + m / kListRows * stride;
+      g.depth = length[m / kListRows];
+      product<T, Form::kListedRows>(g, end - m < kListRows ? end - m : int64_t{kListRows}, panels);
     }
   }
 };
@@ -72,11 +65,11 @@ struct Lists {
 
 template <class T>
 struct ForwardSpace {
-  Lists<T> lists;
+  RowLists<T> lists;
   T* edge;  // a tile whose last panel is ragged, for each thread
   static constexpr int64_t kEdge = kRowChunk * kMaxPanels * kPanel<T>;
   ForwardSpace(Carver& c, int64_t rows, int64_t in, int threads)
-      : lists(c, rows, in, kRowChunk), edge(c.take<T>(kEdge * threads)) {}
+      : lists(c, rows, in), edge(c.take<T>(kEdge * threads)) {}
 };
 
 template <class T>
@@ -92,7 +85,8 @@ int linear_forward(const Call& call, const Run& run) {
   const T *x = run.get<T>(call, 2), *w = run.get<T>(call, 3);
   const int64_t rows = run.size(call, 0), out = run.size(call, 1), in = run.size(call, 2);
   const int64_t panels = divide_up(out, kPanel<T>), b_panel = (in + 1) * kPanel<T>;
-  const ActivateRow<T> finish = kActivateRow<T>[static_cast<int>(call.option[0])];
+  const Activation kind = static_cast<Activation>(static_cast<int>(call.option[0]));
+  const bool in_tile = !before && (kind == Activation::kIdentity || kind == Activation::kRelu);
   Carver carver(run.workspace);
   const ForwardSpace<T> space(carver, rows, in, run.team->threads());
   const bool alone = static_cast<double>(rows) * static_cast<double>(out) * static_cast<double>(in) < kAlone;
@@ -101,7 +95,7 @@ int linear_forward(const Call& call, const Run& run) {
   const bool listing = may_list(in, panels);
   if (listing)
     run.team->each_if(!alone, chunks, [&](int64_t i, int) {
-      space.lists.build(i, i * kRowChunk, i + 1 < chunks ? (i + 1) * kRowChunk : rows, x, in, in);
+      space.lists.build(i * kRowChunk, i + 1 < chunks ? (i + 1) * kRowChunk : rows, x, in);
     });
 
   const int64_t groups = divide_up(panels, group_of(rows, panels));
@@ -126,26 +120,31 @@ int linear_forward(const Call& call, const Run& run) {
     o.c_row = ragged ? int64_t{wide} * kPanel<T> : out;
     o.c_panel = kPanel<T>;
     o.depth = in;
+    o.floor = in_tile && kind == Activation::kRelu ? T(0) : -kInfinity<T>;
     if (listing && space.lists.listed[chunk])
       space.lists.product_of(o, begin, end, wide);
     else
       product<T, Form::kRows>(o, end - begin, wide);
-    for (int64_t r = 0; r < end - begin; ++r) {
-      if (ragged) std::memcpy(target + r * out, o.c + r * o.c_row, static_cast<size_t>(columns) * sizeof(T));
-      finish(target + r * out, before ? before + (begin + r) * out + column : nullptr, columns);
-    }
+    for (int64_t r = 0; ragged && r < end - begin; ++r)
+      std::memcpy(target + r * out, o.c + r * o.c_row, static_cast<size_t>(columns) * sizeof(T));
+    if (!in_tile)
+      kActivateRows<T>[static_cast<int>(kind)](target, before ? before + begin * out + column : nullptr, end - begin,
+                                               columns, out);
   });
   return 0;
 }
 
 // ---- input gradient: dx[r,i] = dy[r,o] w{o,i} x?[r,i] before?[r,i]; sizes r, i, o; option: activation that made x --
 
+constexpr int64_t kSlice = 256;  // rows whose gradients stay in the second-level cache from one phase to the next
+
 template <class T>
 struct InputSpace {
   T *columns, *tiles;
   static constexpr int64_t kTile = kInputChunk * kMaxPanels * kPanel<T>;
   InputSpace(Carver& c, int64_t rows, int64_t out, int threads)
-      : columns(c.take<T>(round_up(rows, kPanel<T>) * round_up(out, kPanel<T>))), tiles(c.take<T>(kTile * threads)) {}
+      : columns(c.take<T>(round_up(rows < kSlice ? rows : kSlice, kPanel<T>) * round_up(out, kPanel<T>))),
+        tiles(c.take<T>(kTile * threads)) {}
 };
 
 template <class T>
@@ -157,48 +156,53 @@ int64_t input_space(const Call& call, int64_t capacity, int threads) {
 
 template <class T>
 int linear_backward_input(const Call& call, const Run& run) {
-  T* dx = run.get<T>(call, 0);
-  const T *dy = run.get<T>(call, 1), *w = run.get<T>(call, 2), *x = run.get<T>(call, 3), *before = run.get<T>(call, 4);
-  const int64_t rows = run.size(call, 0), in = run.size(call, 1), out = run.size(call, 2);
+  const int64_t all = run.size(call, 0), in = run.size(call, 1), out = run.size(call, 2);
+  const T *w = run.get<T>(call, 2), *kept = run.get<T>(call, 3), *sums = run.get<T>(call, 4);
   const int kind = static_cast<int>(call.option[0]);
-  const DeriveRow<T> derive = kind ? kDeriveRow<T>[kind] : nullptr;
   Carver carver(run.workspace);
-  const InputSpace<T> space(carver, rows, out, run.team->threads());
-  const bool alone = static_cast<double>(rows) * static_cast<double>(out) * static_cast<double>(in) < kAlone;
-
-  // dy in blocks [rows / panel][out][panel], padded with zeros: the sums run over out, the vectors over rows.
-  const int64_t blocks = divide_up(rows, kPanel<T>), depth = round_up(out, kPanel<T>), block = depth * kPanel<T>;
-  run.team->each_if(!alone, blocks, [&](int64_t b, int) {
-    T* to = space.columns + b * block;
-    const int64_t r = b * kPanel<T>, count = rows - r < kPanel<T> ? rows - r : int64_t{kPanel<T>};
-    if (count < kPanel<T>) std::memset(to, 0, static_cast<size_t>(block) * sizeof(T));
-    std::memset(to + out * kPanel<T>, 0, static_cast<size_t>((depth - out) * kPanel<T>) * sizeof(T));
-    transpose(to, kPanel<T>, dy + r * out, out, count, out);
-  });
-
+  const InputSpace<T> space(carver, all, out, run.team->threads());
   static const T kZero[kPanel<T>] = {};
-  const int64_t chunks = divide_up(in, kInputChunk), groups = divide_up(blocks, group_of(kInputChunk, blocks));
-  run.team->each_if(!alone, chunks * groups, [&](int64_t task, int thread) {
-    const int64_t i = task % chunks * kInputChunk, inputs = in - i < kInputChunk ? in - i : kInputChunk;
-    const Span b = part_of(blocks, groups, task / chunks);
-    const int wide = static_cast<int>(b.end - b.begin);
-    Operands<T> o{};
-    o.a = w + i * kPanel<T>;
-    o.a_segment = (in + 1) * kPanel<T>;
-    o.b = space.columns + b.begin * block;
-    o.b_panel = block;
-    o.init = kZero;
-    o.c = space.tiles + thread * space.kTile;
-    o.c_row = wide * kPanel<T>;
-    o.c_panel = kPanel<T>;
-    o.depth = depth;
-    product<T, Form::kPanels>(o, inputs, wide);
-    const int64_t r = b.begin * kPanel<T>, end = b.end * kPanel<T> < rows ? b.end * kPanel<T> : rows;
-    transpose(dx + r * in + i, in, o.c, o.c_row, inputs, end - r);
-    if (derive)
-      for (int64_t q = r; q < end; ++q)
-        derive(dx + q * in + i, x + q * in + i, before ? before + q * in + i : nullptr, inputs);
-  });
+
+  for (int64_t first = 0; first < all; first += kSlice) {
+    const int64_t rows = all - first < kSlice ? all - first : kSlice;
+    const bool alone = static_cast<double>(rows) * static_cast<double>(out) * static_cast<double>(in) < kAlone;
+    T* dx = run.get<T>(call, 0) + first * in;
+    const T *dy = run.get<T>(call, 1) + first * out, *x = kept ? kept + first * in : nullptr;
+    const T* before = sums ? sums + first * in : nullptr;
+
+    // dy in blocks [rows / panel][out][panel], padded with zeros: the sums run over out, the vectors over rows.
+    const int64_t blocks = divide_up(rows, kPanel<T>), depth = round_up(out, kPanel<T>), block = depth * kPanel<T>;
+    run.team->each_if(!alone, blocks, [&](int64_t b, int) {
+      T* to = space.columns + b * block;
+      const int64_t r = b * kPanel<T>, count = rows - r < kPanel<T> ? rows - r : int64_t{kPanel<T>};
+      if (count < kPanel<T>) std::memset(to, 0, static_cast<size_t>(block) * sizeof(T));
+      std::memset(to + out * kPanel<T>, 0, static_cast<size_t>((depth - out) * kPanel<T>) * sizeof(T));
+      transpose(to, kPanel<T>, dy + r * out, out, count, out);
+    });
+
+    const int64_t chunks = divide_up(in, kInputChunk), groups = divide_up(blocks, group_of(kInputChunk, blocks));
+    run.team->each_if(!alone, chunks * groups, [&](int64_t task, int thread) {
+      const int64_t i = task % chunks * kInputChunk, inputs = in - i < kInputChunk ? in - i : kInputChunk;
+      const Span b = part_of(blocks, groups, task / chunks);
+      const int wide = static_cast<int>(b.end - b.begin);
+      Operands<T> o{};
+      o.a = w + i * kPanel<T>;
+      o.a_segment = (in + 1) * kPanel<T>;
+      o.b = space.columns + b.begin * block;
+      o.b_panel = block;
+      o.init = kZero;
+      o.c = space.tiles + thread * space.kTile;
+      o.c_row = wide * kPanel<T>;
+      o.c_panel = kPanel<T>;
+      o.depth = depth;
+      o.floor = -kInfinity<T>;
+      product<T, Form::kPanels>(o, inputs, wide);
+      const int64_t r = b.begin * kPanel<T>, end = b.end * kPanel<T> < rows ? b.end * kPanel<T> : rows;
+      const int64_t at = r * in + i;
+      transpose(dx + at, in, o.c, o.c_row, inputs, end - r);
+      if (kind) kDeriveRows<T>[kind](dx + at, x + at, before ? before + at : nullptr, end - r, inputs, in);
+    });
+  }
   return 0;
 }
 
@@ -206,17 +210,18 @@ int linear_backward_input(const Call& call, const Run& run) {
 
 template <class T>
 struct WeightSpace {
-  int64_t columns;  // places for one input over all rows
-  T *dy, *bias, *x, *tiles;
-  Lists<T> lists;
+  int64_t groups, stride;  // groups of kHeight inputs; places for the rows of one
+  T *dy, *x, *tiles;
+  int32_t *list, *length;
   static constexpr int64_t kTile = kMaxPanels * (kWeightChunk + 1) * kPanel<T>;
   WeightSpace(Carver& c, int64_t rows, int64_t out, int64_t in, int threads)
-      : columns(round_up(rows, kPanel<T>) + kPanel<T>),
+      : groups(divide_up(in, kHeight)),
+        stride(rows + 1),
         dy(c.take<T>(round_up(out, kPanel<T>) * rows)),
-        bias(c.take<T>(round_up(out, kPanel<T>))),
-        x(c.take<T>(in * columns)),
+        x(c.take<T>(groups * stride * kHeight + kPanel<T>)),
         tiles(c.take<T>(kTile * threads)),
-        lists(c, in, rows, kListChunk) {}
+        list(c.take<int32_t>(groups * stride)),
+        length(c.take<int32_t>(groups)) {}
 };
 
 template <class T>
@@ -224,6 +229,42 @@ int64_t weight_space(const Call& call, int64_t capacity, int threads) {
   Carver c(nullptr);
   WeightSpace<T>(c, call.size[2].at(capacity), call.size[0].at(capacity), call.size[1].at(capacity), threads);
   return c.used();
+}
+
+// Rows [begin, end) of dy into panels.
+template <class T>
+void pack_panels(T* panels, const T* dy, int64_t rows, int64_t out, int64_t begin, int64_t end) {
+  for (int64_t r = begin; r < end; ++r)
+    for (int64_t column = 0; column < out; column += kLanes<T>) {
+      T* to = panels + column / kPanel<T> * rows * kPanel<T> + r * kPanel<T> + column % kPanel<T>;
+      if (out - column >= kLanes<T>) {
+        store<T>(to, load<T>(dy + r * out + column));
+      } else {
+        store<T>(to, load_first<T>(dy + r * out + column, static_cast<int>(out - column)));
+        for (int64_t pad = column + kLanes<T>; pad % kPanel<T> != 0; pad += kLanes<T>)
+          store<T>(to + pad - column, Vec<T>{});
+      }
+    }
+}
+
+// The inputs of groups [begin, end) in columns [group][row][kHeight], rows that are zero in all of a group left out.
+template <class T>
+void pack_inputs(const WeightSpace<T>& space, const T* x, int64_t rows, int64_t in, int64_t begin, int64_t end) {
+  constexpr int kWords = kHeight * static_cast<int>(sizeof(T)) / 8;
+  for (int64_t g = begin; g < end; ++g) space.length[g] = 0;
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t g = begin; g < end; ++g) {
+      const int64_t at = g * space.stride + space.length[g], inputs = in - g * kHeight;
+      uint64_t word[kWords] = {}, some = 0;
+      if (inputs >= kHeight)
+        std::memcpy(word, x + r * in + g * kHeight, sizeof word);
+      else
+        std::memcpy(word, x + r * in + g * kHeight, static_cast<size_t>(inputs) * sizeof(T));
+      for (const uint64_t w : word) some |= w;
+      std::memcpy(space.x + at * kHeight, word, sizeof word);
+      space.list[at] = static_cast<int32_t>(r);
+      space.length[g] += some != 0;
+    }
 }
 
 // Computes the gradient tile by tile. stored: where it goes, added to what is there if `accumulate`; null: each finished
@@ -236,32 +277,16 @@ LC_INLINE void weight_gradient(const Call& call, const Run& run, const T* dy, co
   const WeightSpace<T> space(carver, rows, out, in, run.team->threads());
   const int64_t panels = divide_up(out, kPanel<T>), panel_size = (in + 1) * kPanel<T>;
   const bool alone = static_cast<double>(rows) * static_cast<double>(out) * static_cast<double>(in) < kAlone / 4;
-  const bool listing = may_list(rows, panels) || (rows >= 16 && panels >= 4);
 
-  // dy into panels, with its column sums; x transposed, and its nonzeros where there are few.
-  const int64_t lists = divide_up(in, kListChunk);
-  run.team->each_if(!alone, panels + lists, [&](int64_t i, int) {
-    if (i < panels) {
-      const int64_t column = i * kPanel<T>, columns = out - column < kPanel<T> ? out - column : int64_t{kPanel<T>};
-      T* to = space.dy + i * rows * kPanel<T>;
-      Vec<T> sum[kSplit];
-      for (int v = 0; v < kSplit; ++v) {
-        sum[v] = Vec<T>{};
-        if (accumulate) sum[v] = load<T>(stored + i * panel_size + in * kPanel<T> + v * kLanes<T>);
-      }
-      for (int64_t r = 0; r < rows; ++r)
-        for (int v = 0; v < kSplit; ++v) {
-          const int first = v * kLanes<T>, left = static_cast<int>(columns) - first;
-          const T* from = dy + r * out + column + first;
-          const Vec<T> d = left >= kLanes<T> ? load<T>(from) : load_first<T>(from, left > 0 ? left : 0);
-          store<T>(to + r * kPanel<T> + first, d);
-          sum[v] += d;
-        }
-      for (int v = 0; v < kSplit; ++v) store<T>(space.bias + column + v * kLanes<T>, sum[v]);
+  // Few and wide pieces of x: what is read in a row is then long enough to be fetched ahead.
+  const int64_t packs = divide_up(rows, kRowChunk), pieces = 2 * run.team->threads();
+  run.team->each_if(!alone, pieces + packs, [&](int64_t i, int) {
+    if (i < pieces) {
+      const Span g = part_of(space.groups, pieces, i);
+      pack_inputs(space, x, rows, in, g.begin, g.end);
     } else {
-      const int64_t chunk = i - panels, begin = chunk * kListChunk, end = begin + kListChunk < in ? begin + kListChunk : in;
-      transpose(space.x + begin * space.columns, space.columns, x + begin, in, rows, end - begin);
-      if (listing) space.lists.build(chunk, begin, end, space.x, space.columns, rows);
+      const int64_t begin = (i - pieces) * kRowChunk;
+      pack_panels(space.dy, dy, rows, out, begin, begin + kRowChunk < rows ? begin + kRowChunk : rows);
     }
   });
 
@@ -272,32 +297,37 @@ LC_INLINE void weight_gradient(const Call& call, const Run& run, const T* dy, co
     const int wide = static_cast<int>(p.end - p.begin);
     const int64_t begin = task % chunks * kWeightChunk;
     const int64_t end = begin + kWeightChunk < in + 1 ? begin + kWeightChunk : in + 1;  // row `in` is the bias
+    T* const tile = stored ? stored + p.begin * panel_size + begin * kPanel<T> : space.tiles + thread * space.kTile;
     Operands<T> o{};
-    o.a_row = space.columns;
     o.b = space.dy + p.begin * rows * kPanel<T>;
     o.b_panel = rows * kPanel<T>;
     o.c_row = kPanel<T>;
-    o.depth = rows;
-    T* const tile = stored ? stored + p.begin * panel_size + begin * kPanel<T> : space.tiles + thread * space.kTile;
     o.c_panel = stored ? panel_size : (kWeightChunk + 1) * kPanel<T>;
-    for (int64_t i = begin; i < end; i += kListChunk) {
-      const int64_t stop = i + kListChunk < in ? i + kListChunk : in;
+    o.init_row = accumulate ? o.c_row : 0;
+    o.init_panel = accumulate ? o.c_panel : 0;
+    o.floor = -kInfinity<T>;
+    for (int64_t i = begin; i < end && i < in; i += kHeight) {
+      const int64_t g = i / kHeight, inputs = in - i < kHeight ? in - i : int64_t{kHeight};
+      o.a = space.x + g * space.stride * kHeight;
       o.c = tile + (i - begin) * kPanel<T>;
       o.init = accumulate ? o.c : kZero;
-      o.init_row = accumulate ? o.c_row : 0;
-      o.init_panel = accumulate ? o.c_panel : 0;
-      if (stop <= i) break;
-      if (listing && space.lists.listed[i / kListChunk]) {
-        space.lists.product_of(o, i, stop, wide);
-      } else {
-        o.a = space.x + i * space.columns;
-        product<T, Form::kRows>(o, stop - i, wide);
-      }
+      o.depth = space.length[g];
+      o.list = space.list + g * space.stride;
+      if (o.depth == rows)
+        product<T, Form::kColumns>(o, inputs, wide);
+      else
+        product<T, Form::kListedColumns>(o, inputs, wide);
     }
     for (int64_t q = p.begin; q < p.end; ++q) {
       T* piece = tile + (q - p.begin) * o.c_panel;
-      if (end == in + 1)
-        std::memcpy(piece + (in - begin) * kPanel<T>, space.bias + q * kPanel<T>, sizeof(T) * kPanel<T>);
+      if (end == in + 1) {
+        T* bias = piece + (in - begin) * kPanel<T>;
+        for (int v = 0; v < kPanel<T>; v += kLanes<T>) {
+          Vec<T> sum = accumulate ? load<T>(bias + v) : Vec<T>{};
+          for (int64_t r = 0; r < rows; ++r) sum += load<T>(space.dy + (q * rows + r) * kPanel<T> + v);
+          store<T>(bias + v, sum);
+        }
+      }
       if (!stored) sink(q * panel_size + begin * kPanel<T>, piece, (end - begin) * kPanel<T>);
     }
   });
