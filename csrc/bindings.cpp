@@ -113,10 +113,12 @@ struct Function {
     if (!py::isinstance<py::array>(object)) throw py::type_error(port.name + ": expected a NumPy array");
     const py::array a = py::reinterpret_borrow<py::array>(object);
     const bool flat = port.features < 0;
+    const py::dtype dtype = a.dtype();
     if (a.ndim() == (flat ? 1 : 2) && (flat || a.shape(1) == port.features) &&
-        (rows < 0 ? a.shape(0) <= plan->plan.capacity() : a.shape(0) == rows) && a.dtype().num() == port.type && is_plain(a))
+        (rows < 0 ? a.shape(0) <= plan->plan.capacity() : a.shape(0) == rows) && dtype.num() == port.type && dtype.byteorder() == '=' &&
+        is_plain(a))
       return a.shape(0);
-    std::string came = "a " + std::string(py::str(a.dtype())) + " array of shape " + std::string(py::str(a.attr("shape")));
+    std::string came = "a " + std::string(py::str(dtype)) + " array of shape " + std::string(py::str(a.attr("shape")));
     if (!is_plain(a)) came += " that is not C-contiguous and aligned";
     throw std::invalid_argument(port.name + ": expected a C-contiguous " + std::string(py::str(py::dtype(port.type))) +
                                 " array of shape (" + (rows < 0 ? "rows <= " + std::to_string(plan->plan.capacity()) : std::to_string(rows)) +

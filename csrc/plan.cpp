@@ -5,10 +5,14 @@
 #include <new>
 #include <stdexcept>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace lc {
 namespace {
 
-constexpr int64_t kMaxArena = int64_t{1} << 46;
+constexpr int64_t kMaxArena = int64_t{1} << 46, kHugePage = 2 << 20;
 
 }  // namespace
 
@@ -63,9 +67,13 @@ void BoundPlan::finish() {
     if (space) most = std::max(most, space(call, capacity_, threads_));
   }
   if (most > kMaxArena - arena_bytes_) throw std::bad_alloc();
-  const int64_t total = round_up(arena_bytes_ + most, 64) + 64;
-  arena_.reset(static_cast<char*>(std::aligned_alloc(64, static_cast<size_t>(total))));
+  const int64_t page = arena_bytes_ + most < kHugePage ? 64 : kHugePage;
+  const int64_t total = round_up(arena_bytes_ + most, page) + (page == 64 ? 64 : 0);
+  arena_.reset(static_cast<char*>(std::aligned_alloc(static_cast<size_t>(page), static_cast<size_t>(total))));
   if (!arena_) throw std::bad_alloc();
+#if defined(__linux__)
+  if (page == kHugePage) madvise(arena_.get(), static_cast<size_t>(total), MADV_HUGEPAGE);  // advice: may be refused
+#endif
   workspace_ = arena_.get() + arena_bytes_;
   for (size_t i = 0; i < buffers_.size(); ++i)
     if (offsets_[i] >= 0) buffers_[i] = arena_.get() + offsets_[i];

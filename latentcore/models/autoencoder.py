@@ -68,10 +68,10 @@ class Autoencoder(Model):
         recon = plan.temporary("recon", "rows", dtype="float64")
         layers = self._encoder() + self._decoder()
         kept = forward(plan, layers, x)
-        dout = plan.temporary("dout", "rows", self._network.n_features)
-        dvariance = self._loss(plan, kept[-1].y, x, loss=recon, gradient=dout)
+        out = kept[-1].y
+        dvariance = self._loss(plan, out, x, loss=recon, gradient=out)
         plan.call("objective_forward", metrics="metrics", recon=recon, beta=beta)
-        backward(plan, layers, kept, dout, sink)
+        backward(plan, layers, kept, out, sink)
         if dvariance:
             dw = plan.weight("decoder.log_variance:gradient", 1, 0, sink.role)
             plan.call("gaussian_backward_variance", dw=dw, dlog_variance=dvariance)

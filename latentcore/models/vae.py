@@ -113,15 +113,16 @@ class VAE(Model):
     def _elbo(
         self, plan: Plan, x: str, samples: int, latent: dict[str, str | None], stream: int, train: bool = True
     ) -> tuple[list[Kept], list[Kept], str | None]:
-        """Appends encoder, latent layer, decoder and loss (into "recon", its gradient into "dout"); latent: further
-        arguments of the latent layer."""
+        """Appends encoder, latent layer, decoder and loss (into "recon"; its gradient takes the place of what the decoder
+        put out); latent: further arguments of the latent layer."""
         n, many = self._network, rows(samples)
         encoder = forward(plan, self._encoder(), x, train=train)
         z = plan.temporary("z", many, n.latent_dim)
         plan.call("latent_forward", z=z, h=encoder[-1].y, samples=samples, stream=stream, **latent)
         decoder = forward(plan, self._decoder(), z, many, train=train)
-        gradient = plan.temporary("dout", many, n.n_features) if train else None
-        return encoder, decoder, self._loss(plan, decoder[-1].y, x, samples=samples, loss="recon", gradient=gradient)
+        out = decoder[-1].y
+        dvariance = self._loss(plan, out, x, samples=samples, loss="recon", gradient=out if train else None)
+        return encoder, decoder, dvariance
 
     def _step(self, plan: Plan, x: str, sink: Sink, samples: int, free_bits: float, row: str | None, noise: str | None) -> None:
         """Appends one step: the objective of the rows x into "metrics", and all gradients into the sink."""
@@ -142,12 +143,12 @@ class VAE(Model):
             plan.call(
                 "importance_forward", bound=bound, weight=weight, loss=recon, log_ratio=ratio, beta=beta, samples=samples
             )
-            plan.call("importance_backward", d="dout", weight=weight)
+            plan.call("importance_backward", d=decoder[-1].y, weight=weight)
         plan.call(
             "objective_forward", metrics="metrics", recon=recon, kl_dim=kl_dim, bound=bound, beta=beta, free_bits=free_bits
         )
         dz = plan.temporary("dz", many, n.latent_dim)
-        backward(plan, self._decoder(), decoder, "dout", sink, many, dx=dz)
+        backward(plan, self._decoder(), decoder, decoder[-1].y, sink, many, dx=dz)
         dh = plan.temporary("dh", "rows", 2 * n.latent_dim)
         plan.call(
             "latent_backward",
