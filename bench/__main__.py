@@ -42,16 +42,19 @@ def main() -> int:
         parser.error(f"nothing to run: {len(cores)} cores, contestants installed: {', '.join(versions)}")
     chosen = [case for case in [*cases(), COLD] if fnmatch.fnmatch(str(case), options.only or "*")]
 
-    about = machine.describe()
+    about, begin, spent = machine.describe(), time.perf_counter(), machine.processor_seconds()
     with tempfile.TemporaryDirectory(prefix="latentcore-bench-") as scratch:
         inputs = Inputs.write(Path(scratch))
         program = machine.build_ceilings(Path(scratch))
         limits, rows = {}, []
         for count in counts:
             effort = QUICK if options.quick else Effort()
-            measured, more = _run(chosen, names, cores[:count], inputs, effort, program)
+            mine = [case for case in chosen if case != COLD or count == counts[0]]
+            measured, more = _run(mine, names, cores[:count], inputs, effort, program)
             limits[count] = measured
             rows += more
+        everybody, own = (after - before for after, before in zip(machine.processor_seconds(), spent, strict=True))
+        about["neighbours"] = round(max(0.0, everybody - own) / (time.perf_counter() - begin), 2)
         records = report.summarize(rows, limits, inputs)
     command = " ".join(["python -m bench", *sys.argv[1:]])
     taken = {name: versions[name] for name in names}
@@ -78,7 +81,7 @@ def _run(
         if len(rows) % 6 == 0 or len(rows) == len(chosen):
             ceilings.append(machine.ceilings(program, cpus))
         times = ", ".join(f"{name} {1e6 * timing.median:.1f}" for name, timing in row.timings.items())
-        refused = "".join(f"; {name}: {reason}" for name, reason in row.refused.items() if "Not" not in reason)
+        refused = "".join(f"; {name}: {reason}" for name, reason in row.refused.items())
         seconds = time.perf_counter() - begin
         print(f"{len(cpus)} threads, {case} [{seconds:.0f} s], µs: {times}{refused}", file=sys.stderr, flush=True)
     for worker in workers:

@@ -28,7 +28,7 @@ namespace {
 constexpr int kChains = 12;  // hides the latency of two units of four cycles; with two constants it fills 16 registers
 constexpr int kStreams = 8;
 constexpr double kSeconds = 0.03;
-constexpr int kRepeats = 7;
+constexpr int kRepeats = 5;
 
 std::atomic<float> float_sink;
 std::atomic<long long> integer_sink;
@@ -135,7 +135,7 @@ int main(int argc, char** argv) {
       {"L1", l1 * threads, l1 / 2},
       {"L2", l2 * threads, l2 / 2},
       {"L3", l3, std::min(4 * l2, l3 / 2 / threads)},
-      {"DRAM", size_t{1} << 40, std::min<size_t>(std::max<size_t>(4 * l3, 256 << 20), size_t{1} << 30) / threads},
+      {"DRAM", size_t{1} << 40, std::min<size_t>(std::max<size_t>(4 * l3, 128 << 20), 512 << 20) / threads},
   };
   std::printf("{\"threads\": %d, \"vector_bytes\": %d, \"fma_gflops\": %.1f, \"levels\": [", threads, kVectorBytes,
               best_rate(threads, multiply_adds) * 1e-9);

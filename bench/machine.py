@@ -49,13 +49,20 @@ def describe() -> dict[str, str | int | float]:
         "compiler": _output(["c++", "--version"]).splitlines()[0],
         "commit": _commit(),
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "load": round(os.getloadavg()[0], 2),
     }
 
 
 def slug(machine: dict[str, str | int | float]) -> str:
     """A file name for the processor."""
     return re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']} {machine['family']}".lower()).strip("-")
+
+
+def processor_seconds() -> tuple[float, float]:
+    """Processor time spent so far by everybody on the machine, and by this process and its ended children."""
+    user, nice, system, _, _, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
+    mine = os.times()
+    own = mine.user + mine.system + mine.children_user + mine.children_system
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK"), own
 
 
 def build_ceilings(folder: Path) -> Path:

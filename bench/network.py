@@ -104,14 +104,14 @@ class Work:
 def inference_work(layers: list[Layer], x: np.ndarray, *, skip_zeros: bool) -> Work:
     """The work of one pass over x; with `skip_zeros` a zero input of a layer costs no arithmetic and no weights."""
     values = activations(layers, x)
-    flops, moved = 0.0, 4.0 * (values[0].size + values[-1].size)
+    flops, held = 0.0, 0.0
     for layer, value in zip(layers, values, strict=False):
         rows, columns = layer.weight.shape
         used = np.count_nonzero(value) if skip_zeros else value.size
         touched = np.count_nonzero(value.any(0)) if skip_zeros else columns
         flops += 2.0 * used * rows
-        moved += 4.0 * rows * (touched + 1)
-    return Work(flops, moved, 4.0 * sum(layer.weight.size + layer.bias.size for layer in layers))
+        held += 4.0 * rows * (touched + 1)
+    return Work(flops, held + 4.0 * (values[0].size + values[-1].size), held)
 
 
 def training_work(network: Network, parameters: Parameters, x: np.ndarray, *, skip_zeros: bool) -> Work:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import math
 import multiprocessing
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +20,7 @@ import numpy as np
 
 from .cases import COLD, Case, Inputs
 from .check import CHECK_STEPS, verdicts
-from .peers import Peer, load
+from .peers import BUILDERS, Peer, load
 
 PREPARE_SECONDS = 300
 """How long a contestant may take to compile."""
@@ -84,8 +84,8 @@ class Worker:
         self.name, self.threads = name, len(cpus)
         count = str(self.threads)
         os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count))
-        cache = Path(tempfile.gettempdir()) / f"latentcore-bench-inductor-{os.getuid()}-{count}"
-        os.environ.update(TORCHINDUCTOR_CACHE_DIR=str(cache), TORCHINDUCTOR_COMPILE_THREADS="1", JAX_PLATFORMS="cpu")
+        cache = str(inputs.folder / f"inductor-{count}")
+        os.environ.update(TORCHINDUCTOR_CACHE_DIR=cache, TORCHINDUCTOR_COMPILE_THREADS="1", JAX_PLATFORMS="cpu")
         log = inputs.folder / f"{name}-{count}.log"
         context = multiprocessing.get_context("spawn")
         self.pipe, far = context.Pipe()
@@ -123,22 +123,29 @@ def measure(case: Case, workers: list[Worker], inputs: Inputs, effort: Effort) -
     replies: dict[str, dict[str, Any]] = {}
     for worker in workers:
         try:
-            replies[worker.name] = worker.ask("prepare", case)
+            reply = worker.ask("prepare", case)
         except WorkerError as error:
             row.refused[worker.name] = str(error)
+        else:
+            if "absent" not in reply:
+                replies[worker.name] = reply
     row.refused |= verdicts(case, inputs, {name: reply["evidence"] for name, reply in replies.items()})
-    racing = [worker for worker in workers if worker.name not in row.refused]
+    racing = [worker for worker in workers if worker.name in replies and worker.name not in row.refused]
     epoch = case.task == "epoch"
     for number in range(effort.epoch_rounds if epoch else effort.rounds):
         for place in range(len(racing)):
             worker = racing[(place + number) % len(racing)]
             wanted = math.ceil(effort.sample_seconds / max(replies[worker.name]["call_seconds"], 1e-7))
             calls = 1 if epoch else min(max(wanted, 2), effort.most_calls)
-            reply = worker.ask("sample", calls, 0 if epoch else max(1, calls // 10))
+            try:
+                reply = worker.ask("sample", calls, 0 if epoch else max(1, calls // 10))
+            except WorkerError as error:
+                row.refused[worker.name] = str(error)
+                continue
             timing = row.timings.setdefault(worker.name, Timing())
             timing.samples.append([seconds / case.steps for seconds in reply["times"]])
             timing.busy.append(reply["busy"])
-    return row
+    return _without_refused(row)
 
 
 def measure_cold(names: list[str], cpus: list[int], inputs: Inputs, effort: Effort) -> Row:
@@ -156,6 +163,10 @@ def measure_cold(names: list[str], cpus: list[int], inputs: Inputs, effort: Effo
                 worker.close()
             row.refused |= verdicts(COLD, inputs, {name: reply["evidence"]})
             row.timings.setdefault(name, Timing()).samples.append([reply["seconds"]])
+    return _without_refused(row)
+
+
+def _without_refused(row: Row) -> Row:
     for name in row.refused:
         row.timings.pop(name, None)
     return row
@@ -167,6 +178,8 @@ def _serve(pipe: Connection, name: str, cpus: list[int], folder: Path, log: Path
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     inputs = Inputs(folder)
+    if name in BUILDERS:
+        importlib.import_module(BUILDERS[name])
     peer: Peer | None = None
     call: Callable[[], Any] = list
     while True:
@@ -185,8 +198,11 @@ def _serve(pipe: Connection, name: str, cpus: list[int], folder: Path, log: Path
                 gc.collect()
                 gc.freeze()
                 reply["call_seconds"] = 0.0 if case == COLD or case.task == "epoch" else _call_seconds(call)
+                _settle()
             else:
                 reply = _sample(call, *arguments)
+        except NotImplementedError:
+            reply = {"absent": True}
         except Exception as error:  # the parent reports it and goes on without this contestant
             lines = str(error).strip().splitlines()
             reply = {"error": f"{type(error).__name__}: {lines[0] if lines else ''}"[:200]}

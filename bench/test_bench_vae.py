@@ -42,8 +42,8 @@ def test_training(benchmark, contestant: tuple[str, Peer], inputs: Inputs, case:
 
 
 def _race(benchmark, name: str, peer: Peer, inputs: Inputs, case: Case) -> None:
-    benchmark.group = str(case)
-    benchmark.extra_info.update(contestant=name, operations=case.steps)
+    benchmark.group = str(case) + (f", {case.steps} steps" if case.steps > 1 else "")
+    benchmark.extra_info["contestant"] = name
     call, evidence = prepare(peer, case, inputs.parameters(case.network), inputs.rows(case))
     assert verdicts(case, inputs, {name: evidence}) == {}
     benchmark(call)

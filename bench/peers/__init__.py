@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..network import Layer, Network, Parameters
+from ..network import Layer as Layer
+from ..network import Network as Network
+from ..network import Parameters as Parameters
 
 CONTESTANTS = {
     "latentcore": "engine",
@@ -21,6 +23,8 @@ CONTESTANTS = {
 ENGINE = "latentcore"
 PACKAGES = {"latentcore": "latentcore", "torch": "torch", "torch.compile": "torch", "JAX": "jax", "NumPy": "numpy"}
 PACKAGES["ONNX Runtime"] = "onnxruntime"
+BUILDERS = {"ONNX Runtime": "onnx"}
+"""What writes a contestant's model file: imported beforehand, for its users have the file."""
 LEARNING_RATE = 1e-3
 
 
@@ -52,6 +56,3 @@ def load(name: str, threads: int) -> Peer:
     """Import and start the contestant of that name."""
     module = importlib.import_module(f".{CONTESTANTS[name]}", __package__)
     return module.Contestant(threads)
-
-
-__all__ = ["CONTESTANTS", "ENGINE", "LEARNING_RATE", "PACKAGES", "Layer", "Network", "Parameters", "Peer", "load"]

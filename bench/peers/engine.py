@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from latentcore.training import Trainer
 
 import latentcore as lc
+from latentcore.training import Trainer
 
 from . import LEARNING_RATE, Network, Parameters, Peer
 
@@ -30,7 +30,8 @@ class Contestant(Peer):
 
     def training(self, network: Network, parameters: Parameters, data: np.ndarray, batch: int) -> Callable[[int], Any]:
         model = _model(network, parameters)
-        return Trainer(model, data, batch_size=batch, learning_rate=LEARNING_RATE, random_state=0).run
+        trainer = Trainer(model, data, batch_size=batch, learning_rate=LEARNING_RATE, random_state=0)
+        return lambda steps: trainer.run(steps)[-1, 0]
 
     def epoch(self, network: Network, parameters: Parameters, data: np.ndarray, batch: int) -> Callable[[], float]:
         model = _model(network, parameters)
@@ -40,11 +41,6 @@ class Contestant(Peer):
             return float(history["loss"][-1])
 
         return call
-
-    def losses(self, network: Network, parameters: Parameters, x: np.ndarray, steps: int) -> list[float]:
-        model = _model(network, parameters)
-        history = lc.train(model, x, epochs=steps, batch_size=len(x), learning_rate=LEARNING_RATE, progress=False)
-        return [float(loss) for loss in history["loss"]]
 
 
 def _model(network: Network, parameters: Parameters) -> lc.VAE:
