@@ -70,27 +70,33 @@ struct Function {
   std::vector<Port> outputs;
   bool release_gil;
 
-  py::object call(const py::object& x, const py::object& out) {
+  // out: null where the caller gave none.
+  py::object call(PyObject* x, PyObject* out) {
     BoundPlan& p = plan->plan;
     const int64_t rows = check(x, input, -1);
     const bool many = outputs.size() > 1;
-    py::object result = out;
-    if (out.is_none()) {
+    py::object result;
+    if (out) {
+      if (many && !(PyTuple_Check(out) && PyTuple_GET_SIZE(out) == static_cast<py::ssize_t>(outputs.size())))
+        throw py::type_error("out: expected a tuple of " + std::to_string(outputs.size()) + " arrays");
+      result = py::reinterpret_borrow<py::object>(out);
+    } else if (many) {
       py::tuple made(outputs.size());
       for (size_t i = 0; i < outputs.size(); ++i) made[i] = make(outputs[i], rows);
-      result = many ? py::object(made) : py::object(made[0]);
-    } else if (many && !(py::isinstance<py::tuple>(out) && py::len(out) == outputs.size())) {
-      throw py::type_error("out: expected a tuple of " + std::to_string(outputs.size()) + " arrays");
+      result = made;
+    } else {
+      result = make(outputs[0], rows);
     }
     const BoundPlan::Hold hold(p);
     for (size_t i = 0; i < outputs.size(); ++i) {
-      const py::object one = many ? py::object(py::reinterpret_borrow<py::tuple>(result)[i]) : result;
+      PyObject* one = many ? PyTuple_GET_ITEM(result.ptr(), static_cast<py::ssize_t>(i)) : result.ptr();
       check(one, outputs[i], rows);
-      const py::array a = py::reinterpret_borrow<py::array>(one);
-      if (!a.writeable()) throw std::invalid_argument(outputs[i].name + ": expected a writeable array");
-      p.set_buffer(outputs[i].index, const_cast<void*>(a.data()));
+      const auto* array = py::detail::array_proxy(one);
+      if (!(array->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_))
+        throw std::invalid_argument(outputs[i].name + ": expected a writeable array");
+      p.set_buffer(outputs[i].index, array->data);
     }
-    p.set_buffer(input.index, const_cast<void*>(py::reinterpret_borrow<py::array>(x).data()));
+    p.set_buffer(input.index, py::detail::array_proxy(x)->data);
     Clock clock;
     clock.rows = rows;
     if (release_gil) {
@@ -108,21 +114,47 @@ struct Function {
     return py::array(py::dtype(port.type), shape);
   }
 
-  // The rows of an array that fits its port; rows < 0: any up to the capacity.
-  int64_t check(const py::object& object, const Port& port, int64_t rows) const {
-    if (!py::isinstance<py::array>(object)) throw py::type_error(port.name + ": expected a NumPy array");
-    const py::array a = py::reinterpret_borrow<py::array>(object);
+  // The rows of an array that fits its port; rows < 0: any up to the capacity. Reads the array's struct: every accessor of
+  // pybind11 in its place would cost more than the arithmetic of a small network.
+  int64_t check(PyObject* object, const Port& port, int64_t rows) const {
+    static const auto& api = py::detail::npy_api::get();
+    if (!api.PyArray_Check_(object)) throw py::type_error(port.name + ": expected a NumPy array");
+    const auto* array = py::detail::array_proxy(object);
     const bool flat = port.features < 0;
-    const py::dtype dtype = a.dtype();
-    if (a.ndim() == (flat ? 1 : 2) && (flat || a.shape(1) == port.features) &&
-        (rows < 0 ? a.shape(0) <= plan->plan.capacity() : a.shape(0) == rows) && dtype.num() == port.type && dtype.byteorder() == '=' &&
-        is_plain(a))
-      return a.shape(0);
-    std::string came = "a " + std::string(py::str(dtype)) + " array of shape " + std::string(py::str(a.attr("shape")));
+    constexpr int kPlain = py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+    if (array->nd == (flat ? 1 : 2) && (flat || array->dimensions[1] == port.features) &&
+        (rows < 0 ? array->dimensions[0] <= plan->plan.capacity() : array->dimensions[0] == rows) &&
+        py::detail::array_descriptor_proxy(array->descr)->type_num == port.type && (array->flags & kPlain) == kPlain)
+      return array->dimensions[0];
+    const py::array a = py::reinterpret_borrow<py::array>(object);
+    std::string came = "a " + std::string(py::str(a.dtype())) + " array of shape " + std::string(py::str(a.attr("shape")));
     if (!is_plain(a)) came += " that is not C-contiguous and aligned";
     throw std::invalid_argument(port.name + ": expected a C-contiguous " + std::string(py::str(py::dtype(port.type))) +
-                                " array of shape (" + (rows < 0 ? "rows <= " + std::to_string(plan->plan.capacity()) : std::to_string(rows)) +
+                                " array of shape (" +
+                                (rows < 0 ? "rows <= " + std::to_string(plan->plan.capacity()) : std::to_string(rows)) +
                                 (flat ? ",)" : ", " + std::to_string(port.features) + ")") + ", got " + came);
+  }
+
+  // f(x) or f(x, out) or f(x, out=out), without pybind11's argument conversion.
+  static PyObject* slot(PyObject* self, PyObject* args, PyObject* kwargs) {
+    try {
+      const py::ssize_t given = PyTuple_GET_SIZE(args), named = kwargs ? PyDict_Size(kwargs) : 0;
+      PyObject* x = given > 0 ? PyTuple_GET_ITEM(args, 0) : named ? PyDict_GetItemString(kwargs, "x") : nullptr;
+      PyObject* out = given > 1 ? PyTuple_GET_ITEM(args, 1) : named ? PyDict_GetItemString(kwargs, "out") : nullptr;
+      const py::ssize_t taken = (x != nullptr) + (out != nullptr);
+      if (!x || given > 2 || given + named != taken)
+        throw py::type_error("expected f(x) or f(x, out=out)");
+      return py::cast<Function&>(py::handle(self)).call(x, out && out != Py_None ? out : nullptr).release().ptr();
+    } catch (py::error_already_set& error) {
+      error.restore();
+    } catch (const py::builtin_exception& error) {
+      error.set_error();
+    } catch (const std::invalid_argument& error) {
+      PyErr_SetString(PyExc_ValueError, error.what());
+    } catch (const std::exception& error) {
+      PyErr_SetString(PyExc_RuntimeError, error.what());
+    }
+    return nullptr;
   }
 };
 
@@ -206,7 +238,8 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("instruction_set", [](const Plan& p) { return std::string(p.plan.set().name); });
 
   using PortTuple = std::tuple<std::string, int, int64_t, py::dtype>;
-  py::class_<Function>(m, "Function", "A bound plan of one input, for calls that cannot wait.")
+  py::class_<Function>(m, "Function", "A bound plan of one input, for calls that cannot wait: f(x) or f(x, out=out).",
+                       py::custom_type_setup([](PyHeapTypeObject* type) { type->ht_type.tp_call = Function::slot; }))
       .def(py::init([](std::shared_ptr<Plan> plan, const PortTuple& input, const std::vector<PortTuple>& outputs, bool release_gil) {
              const auto port = [](const PortTuple& t) {
                return Function::Port{std::get<0>(t), std::get<1>(t), std::get<2>(t), std::get<3>(t).num()};
@@ -215,6 +248,5 @@ PYBIND11_MODULE(_core, m) {
              for (const PortTuple& t : outputs) f.outputs.push_back(port(t));
              return f;
            }),
-           py::arg("plan"), py::arg("input"), py::arg("outputs"), py::arg("release_gil"))
-      .def("__call__", &Function::call, py::arg("x"), py::arg("out") = py::none());
+           py::arg("plan"), py::arg("input"), py::arg("outputs"), py::arg("release_gil"));
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 
@@ -11,8 +10,10 @@ class Estimator:
 
     @classmethod
     def _defaults(cls) -> dict[str, Any]:
-        signature = inspect.signature(cls.__init__)
-        return {name: p.default for name, p in signature.parameters.items() if name != "self"}
+        init = cls.__init__
+        code = init.__code__
+        positional = code.co_varnames[1 : code.co_argcount]
+        return {**dict(zip(positional, init.__defaults__ or ())), **(init.__kwdefaults__ or {})}
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -22,10 +23,10 @@ class Estimator:
         """Sets constructor arguments; those that shape the network count from the next ``fit`` or ``initialize`` on.
         Raises ValueError for an unknown one."""
         known = self._defaults()
-        for name, value in params.items():
+        for name in params:
             if name not in known:
                 raise ValueError(f"{name}: expected a parameter of {type(self).__name__} ({', '.join(known)})")
-            setattr(self, name, value)
+        vars(self).update(params)
         return self
 
     def __repr__(self) -> str:

@@ -7,7 +7,6 @@ number, or ``steps``. ``:dtype`` names a dtype other than the plan's.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -68,7 +67,7 @@ class Op:
         object.__setattr__(self, "arguments", arguments)
         object.__setattr__(self, "outputs", len(sides[0]))
         object.__setattr__(self, "letters", tuple(letters))
-        object.__setattr__(self, "timed", "clock" in inspect.signature(self.reference).parameters)
+        object.__setattr__(self, "timed", "clock" in self.reference.__code__.co_varnames)
 
     def option_numbers(self, options: Mapping[str, Any]) -> list[float]:
         """The options as the kernels take them, in the order of their declaration."""
