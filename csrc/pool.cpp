@@ -24,13 +24,20 @@ inline void relax() {
 #endif
 }
 
-constexpr int kSpins = 4000;  // some tens of microseconds, and only while a run holds the pool
-constexpr int kMaxWorkers = 255;
+constexpr int kSpins = 4000;  // some tens of microseconds: from one call of a plan, or one short run, to the next
+constexpr int kMaxMembers = 256;
 
 // A ticket is (generation << 16) | closed << 15 | workers inside. A worker enters a job by adding one to an open ticket of
 // a generation that it has not seen; the leader closes it when no item is left and then waits only for those inside, so a
 // worker that wakes late costs nothing.
 constexpr uint64_t kClosed = 1u << 15, kInside = kClosed - 1;
+
+// The items of one member of a team. A member takes its own first, the same ones whenever a plan runs again, so that their
+// weights are still in its cache; then those that others have not come to.
+struct alignas(64) Share {
+  std::atomic<int64_t> next{0};
+  int64_t end = 0;
+};
 
 struct Pool {
   std::mutex lent;  // held by the run that leads
@@ -38,10 +45,8 @@ struct Pool {
   std::condition_variable wake;
   int sleepers = 0;  // under mutex
   int workers = 0;   // under lent
-  std::atomic<bool> running{false};
   alignas(64) std::atomic<uint64_t> ticket{kClosed};
-  alignas(64) std::atomic<int64_t> next{0};
-  int64_t items = 0;
+  Share share[kMaxMembers];
   int members = 0;
   Team::Body body = nullptr;
   void* closure = nullptr;
@@ -59,7 +64,10 @@ Pool& pool() {
 }
 
 void take_items(Pool& p, int thread) {
-  for (int64_t i; (i = p.next.fetch_add(1, std::memory_order_relaxed)) < p.items;) p.body(p.closure, i, thread);
+  for (int k = 0; k < p.members; ++k) {
+    Share& share = p.share[(thread + k) % p.members];
+    for (int64_t i; (i = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;) p.body(p.closure, i, thread);
+  }
 }
 
 void work(Pool& p, int index) {
@@ -77,7 +85,7 @@ void work(Pool& p, int index) {
         break;
       }
       spins = 0;
-    } else if (p.running.load(std::memory_order_acquire) && ++spins < kSpins) {
+    } else if (++spins < kSpins) {
       relax();
     } else {
       std::unique_lock<std::mutex> lock(p.mutex);
@@ -99,30 +107,28 @@ Team::Team(int threads) : threads_(threads) {
   Pool& p = pool();
   if (!p.lent.try_lock()) return;
   leader_ = true;
-  for (; p.workers < threads - 1 && p.workers < kMaxWorkers; ++p.workers) {
+  for (; p.workers < threads - 1 && p.workers < kMaxMembers - 1; ++p.workers) {
     try {
       std::thread([&p, index = p.workers + 1] { work(p, index); }).detach();
     } catch (const std::exception&) {
       break;  // the system gives no more threads; those that run do all the work
     }
   }
-  p.members = threads;
-  p.running.store(true, std::memory_order_release);
+  p.members = threads < kMaxMembers ? threads : kMaxMembers;
 }
 
 Team::~Team() {
-  if (!leader_) return;
-  Pool& p = pool();
-  p.running.store(false, std::memory_order_release);
-  p.lent.unlock();
+  if (leader_) pool().lent.unlock();
 }
 
 void Team::dispatch(int64_t items, Body body, void* closure) {
   Pool& p = pool();
   p.body = body;
   p.closure = closure;
-  p.items = items;
-  p.next.store(0, std::memory_order_relaxed);
+  for (int64_t k = 0; k < p.members; ++k) {
+    p.share[k].next.store(items * k / p.members, std::memory_order_relaxed);
+    p.share[k].end = items * (k + 1) / p.members;
+  }
   const uint64_t generation = (p.ticket.load(std::memory_order_relaxed) >> 16) + 1;
   {
     // Under the mutex a worker is either asleep and counted, or has yet to look at the new ticket.

@@ -1,4 +1,4 @@
-// The engine's threads: started on first need, asleep between runs, lent to one run at a time.
+// The engine's threads: started on first need, lent to one run at a time, asleep some tens of microseconds after it.
 #pragma once
 
 #include <cstdint>

@@ -31,7 +31,7 @@ int objective_forward(const Call& call, const Run& run) {
   metrics[0] = bound ? mean_of(bound, run.size(call, 3)) : recon + beta * charged;
   metrics[1] = recon;
   metrics[2] = kl;
-  return isfinite(metrics[0]) && isfinite(kl) ? 0 : kNotFinite;
+  return isfinite(metrics[0]) && isfinite(recon) && isfinite(kl) ? 0 : kNotFinite;
 }
 
 // score[r] = recon[samples*r] kl?[r]; size r; option: samples. The evidence lower bound of each row.
