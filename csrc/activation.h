@@ -12,29 +12,42 @@ constexpr double kLeakySlope = 0.01;
 
 template <class T, Activation A>
 LC_INLINE Vec<T> activate(Vec<T> x) {
-  if constexpr (A == Activation::kIdentity) return x;
-  if constexpr (A == Activation::kRelu) return larger(splat(T(0)), x);
-  if constexpr (A == Activation::kLeakyRelu) return x > splat(T(0)) ? x : x * splat(T(kLeakySlope));
-  if constexpr (A == Activation::kTanh) return vtanh<T>(x);
-  if constexpr (A == Activation::kSigmoid) return vsigmoid<T>(x);
-  if constexpr (A == Activation::kSoftplus) return vsoftplus<T>(x);
+  if constexpr (A == Activation::kIdentity)
+    return x;
+  if constexpr (A == Activation::kRelu)
+    return larger(splat(T(0)), x);
+  if constexpr (A == Activation::kLeakyRelu)
+    return x > splat(T(0)) ? x : x * splat(T(kLeakySlope));
+  if constexpr (A == Activation::kTanh)
+    return vtanh<T>(x);
+  if constexpr (A == Activation::kSigmoid)
+    return vsigmoid<T>(x);
+  if constexpr (A == Activation::kSoftplus)
+    return vsoftplus<T>(x);
   if constexpr (A == Activation::kGelu) {
     const Vec<T> half = splat(T(0.5)) * x;
     return madd(half, verf<T>(x * splat(T(0.70710678118654752440))), half);
   }
-  if constexpr (A == Activation::kSilu) return x * vsigmoid<T>(x);
+  if constexpr (A == Activation::kSilu)
+    return x * vsigmoid<T>(x);
 }
 
 // d activate / d x, from the output y, or from the input x for the two whose output does not determine it.
 template <class T, Activation A>
 LC_INLINE Vec<T> derivative(Vec<T> y, Vec<T> x) {
   const Vec<T> one = splat(T(1)), zero = splat(T(0));
-  if constexpr (A == Activation::kIdentity) return one;
-  if constexpr (A == Activation::kRelu) return y > zero ? one : zero;
-  if constexpr (A == Activation::kLeakyRelu) return y > zero ? one : splat(T(kLeakySlope));
-  if constexpr (A == Activation::kTanh) return (one - y) * (one + y);
-  if constexpr (A == Activation::kSigmoid) return y * (one - y);
-  if constexpr (A == Activation::kSoftplus) return zero - vexpm1<T>(zero - y);
+  if constexpr (A == Activation::kIdentity)
+    return one;
+  if constexpr (A == Activation::kRelu)
+    return y > zero ? one : zero;
+  if constexpr (A == Activation::kLeakyRelu)
+    return y > zero ? one : splat(T(kLeakySlope));
+  if constexpr (A == Activation::kTanh)
+    return (one - y) * (one + y);
+  if constexpr (A == Activation::kSigmoid)
+    return y * (one - y);
+  if constexpr (A == Activation::kSoftplus)
+    return zero - vexpm1<T>(zero - y);
   if constexpr (A == Activation::kGelu) {
     const Vec<T> cdf = madd(splat(T(0.5)), verf<T>(x * splat(T(0.70710678118654752440))), splat(T(0.5)));
     const Vec<T> pdf = vexp<T>(x * x * splat(T(-0.5))) * splat(T(0.39894228040143267794));
@@ -53,7 +66,8 @@ void activate_rows(T* y, T* before, int64_t rows, int64_t columns, int64_t strid
     for_lanes<T>(columns, [&](int64_t j, auto get, auto put) LC_LAMBDA {
       const int64_t i = r * stride + j;
       const Vec<T> x = get(y + i);
-      if (before) put(before + i, x);
+      if (before)
+        put(before + i, x);
       put(y + i, activate<T, A>(x));
     });
 }
@@ -72,7 +86,7 @@ using ActivateRows = void (*)(T*, T*, int64_t, int64_t, int64_t);
 template <class T>
 using DeriveRows = void (*)(T*, const T*, const T*, int64_t, int64_t, int64_t);
 
-#define LC_EACH_ACTIVATION(F) \
+#define LC_EACH_ACTIVATION(F)                                                                                       \
   {F<T, Activation::kIdentity>, F<T, Activation::kRelu>,     F<T, Activation::kLeakyRelu>, F<T, Activation::kTanh>, \
    F<T, Activation::kSigmoid>,  F<T, Activation::kSoftplus>, F<T, Activation::kGelu>,      F<T, Activation::kSilu>}
 template <class T>

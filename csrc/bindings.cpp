@@ -20,11 +20,19 @@ namespace {
 using lc::BoundPlan;
 using lc::Clock;
 
-bool is_plain(const py::array& a) { return (a.flags() & py::array::c_style) && (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_); }
+bool is_plain(const py::array& a) {
+  return (a.flags() & py::array::c_style) && (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_);
+}
+
+bool is_native(PyObject* descr, int type) {
+  const auto* d = py::detail::array_descriptor_proxy(descr);
+  return d->type_num == type && d->byteorder == '=';
+}
 
 // A buffer of `bytes` or more, aligned and C-contiguous. Kept alive by the caller for the time of the run.
 void* pointer_of(py::array& a, int64_t bytes, const char* name) {
-  if (!is_plain(a)) throw std::invalid_argument(std::string(name) + ": expected a C-contiguous, aligned array");
+  if (!is_plain(a))
+    throw std::invalid_argument(std::string(name) + ": expected a C-contiguous, aligned array");
   if (a.nbytes() < bytes)
     throw std::invalid_argument(std::string(name) + ": expected at least " + std::to_string(bytes) + " bytes, got " +
                                 std::to_string(a.nbytes()));
@@ -43,11 +51,13 @@ struct Plan {
   };
   std::vector<External> external;
 
-  Plan(const std::string& set, bool is_double, int64_t capacity, int threads) : plan(set, is_double, capacity, threads) {}
+  Plan(const std::string& set, bool is_double, int64_t capacity, int threads)
+      : plan(set, is_double, capacity, threads) {}
 
   void give(const std::vector<py::array>& arrays, int64_t rows, int64_t steps) {
     if (arrays.size() != external.size())
-      throw std::invalid_argument("arrays: expected " + std::to_string(external.size()) + ", got " + std::to_string(arrays.size()));
+      throw std::invalid_argument("arrays: expected " + std::to_string(external.size()) + ", got " +
+                                  std::to_string(arrays.size()));
     for (size_t i = 0; i < arrays.size(); ++i) {
       py::array a = arrays[i];
       const External& e = external[i];
@@ -110,25 +120,30 @@ struct Function {
 
   static py::object make(const Port& port, int64_t rows) {
     std::vector<py::ssize_t> shape{rows};
-    if (port.features >= 0) shape.push_back(port.features);
+    if (port.features >= 0)
+      shape.push_back(port.features);
     return py::array(py::dtype(port.type), shape);
   }
 
-  // The rows of an array that fits its port; rows < 0: any up to the capacity. Reads the array's struct: every accessor of
-  // pybind11 in its place would cost more than the arithmetic of a small network.
+  // The rows of an array that fits its port; rows < 0: any up to the capacity. Reads the array's struct: every accessor
+  // of pybind11 in its place would cost more than the arithmetic of a small network.
   int64_t check(PyObject* object, const Port& port, int64_t rows) const {
     static const auto& api = py::detail::npy_api::get();
-    if (!api.PyArray_Check_(object)) throw py::type_error(port.name + ": expected a NumPy array");
+    if (!api.PyArray_Check_(object))
+      throw py::type_error(port.name + ": expected a NumPy array");
     const auto* array = py::detail::array_proxy(object);
     const bool flat = port.features < 0;
+    const auto* dtype = py::detail::array_descriptor_proxy(array->descr);
     constexpr int kPlain = py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
     if (array->nd == (flat ? 1 : 2) && (flat || array->dimensions[1] == port.features) &&
         (rows < 0 ? array->dimensions[0] <= plan->plan.capacity() : array->dimensions[0] == rows) &&
-        py::detail::array_descriptor_proxy(array->descr)->type_num == port.type && (array->flags & kPlain) == kPlain)
+        dtype->type_num == port.type && dtype->byteorder == '=' && (array->flags & kPlain) == kPlain)
       return array->dimensions[0];
     const py::array a = py::reinterpret_borrow<py::array>(object);
-    std::string came = "a " + std::string(py::str(a.dtype())) + " array of shape " + std::string(py::str(a.attr("shape")));
-    if (!is_plain(a)) came += " that is not C-contiguous and aligned";
+    std::string came =
+        "a " + std::string(py::str(a.dtype())) + " array of shape " + std::string(py::str(a.attr("shape")));
+    if (!is_plain(a))
+      came += " that is not C-contiguous and aligned";
     throw std::invalid_argument(port.name + ": expected a C-contiguous " + std::string(py::str(py::dtype(port.type))) +
                                 " array of shape (" +
                                 (rows < 0 ? "rows <= " + std::to_string(plan->plan.capacity()) : std::to_string(rows)) +
@@ -175,64 +190,73 @@ std::vector<std::string> ops() {
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "The C++ core: bound plans.";
+  m.attr("__version__") = LC_VERSION;
   m.attr("NOT_FINITE") = lc::kNotFinite;
   m.attr("OUT_OF_RANGE") = lc::kOutOfRange;
   m.def("instruction_sets", sets, "The compiled instruction sets that this processor runs, best first.");
   m.def("ops", ops, "The names of all kernels.");
 
-  py::class_<Plan, std::shared_ptr<Plan>>(m, "BoundPlan", "A plan bound to a capacity of rows. Running it allocates nothing.")
+  py::class_<Plan, std::shared_ptr<Plan>>(m, "BoundPlan",
+                                          "A plan bound to a capacity of rows. Running it allocates nothing.")
       .def(py::init<const std::string&, bool, int64_t, int>(), py::arg("instruction_set"), py::arg("is_double"),
            py::arg("capacity"), py::arg("threads"))
-      .def("add_temporary", [](Plan& p, int64_t bytes) { return p.plan.add_temporary(bytes); }, py::arg("bytes"))
-      .def("add_held",
-           [](Plan& p, py::array array) {
-             const int index = p.plan.add_external();
-             p.plan.set_buffer(index, pointer_of(array, 0, "array"));
-             p.held.push_back(std::move(array));
-             return index;
-           },
-           py::arg("array"))
-      .def("add_external",
-           [](Plan& p, const std::string& name, int64_t bytes, const std::string& times) {
-             const int index = p.plan.add_external();
-             p.external.push_back({index, bytes, times, name});
-             return index;
-           },
-           py::arg("name"), py::arg("bytes"), py::arg("times"))
-      .def("add_call",
-           [](Plan& p, const std::string& op, const std::vector<int>& arguments,
-              const std::vector<std::pair<int64_t, bool>>& sizes, const std::vector<double>& options) {
-             std::vector<lc::Size> converted;
-             for (const auto& [value, times_rows] : sizes) converted.push_back({value, times_rows});
-             p.plan.add_call(op, arguments, converted, options);
-           },
-           py::arg("op"), py::arg("arguments"), py::arg("sizes"), py::arg("options"))
+      .def(
+          "add_temporary", [](Plan& p, int64_t bytes) { return p.plan.add_temporary(bytes); }, py::arg("bytes"))
+      .def(
+          "add_held",
+          [](Plan& p, py::array array) {
+            const int index = p.plan.add_external();
+            p.plan.set_buffer(index, pointer_of(array, 0, "array"));
+            p.held.push_back(std::move(array));
+            return index;
+          },
+          py::arg("array"))
+      .def(
+          "add_external",
+          [](Plan& p, const std::string& name, int64_t bytes, const std::string& times) {
+            const int index = p.plan.add_external();
+            p.external.push_back({index, bytes, times, name});
+            return index;
+          },
+          py::arg("name"), py::arg("bytes"), py::arg("times"))
+      .def(
+          "add_call",
+          [](Plan& p, const std::string& op, const std::vector<int>& arguments,
+             const std::vector<std::pair<int64_t, bool>>& sizes, const std::vector<double>& options) {
+            std::vector<lc::Size> converted;
+            for (const auto& [value, times_rows] : sizes) converted.push_back({value, times_rows});
+            p.plan.add_call(op, arguments, converted, options);
+          },
+          py::arg("op"), py::arg("arguments"), py::arg("sizes"), py::arg("options"))
       .def("finish", [](Plan& p) { p.plan.finish(); })
-      .def("run",
-           [](Plan& p, const std::vector<py::array>& arrays, int64_t rows, int64_t step, int64_t epoch, int64_t offset,
-              int64_t sample, uint64_t seed, bool release_gil) {
-             const BoundPlan::Hold hold(p.plan);
-             p.give(arrays, rows, 1);
-             const Clock clock{rows, step, epoch, offset, 0, sample, seed};
-             if (!release_gil) return p.plan.run(clock);
-             const py::gil_scoped_release release;
-             return p.plan.run(clock);
-           },
-           py::arg("arrays"), py::arg("rows"), py::arg("step"), py::arg("epoch"), py::arg("offset"), py::arg("sample"),
-           py::arg("seed"), py::arg("release_gil"))
-      .def("train",
-           [](Plan& p, const std::vector<py::array>& arrays, py::array progress, uint64_t seed, int64_t data_rows,
-              int64_t batch, int64_t steps) {
-             const BoundPlan::Hold hold(p.plan);
-             p.give(arrays, batch, steps);
-             Clock clock;
-             clock.seed = seed;
-             auto* at = static_cast<lc::Progress*>(pointer_of(progress, sizeof(lc::Progress), "progress"));
-             const py::gil_scoped_release release;
-             return p.plan.train(clock, {data_rows, batch}, steps, at);
-           },
-           py::arg("arrays"), py::arg("progress"), py::arg("seed"), py::arg("data_rows"), py::arg("batch"),
-           py::arg("steps"))
+      .def(
+          "run",
+          [](Plan& p, const std::vector<py::array>& arrays, int64_t rows, int64_t step, int64_t epoch, int64_t offset,
+             int64_t sample, uint64_t seed, bool release_gil) {
+            const BoundPlan::Hold hold(p.plan);
+            p.give(arrays, rows, 1);
+            const Clock clock{rows, step, epoch, offset, 0, sample, seed};
+            if (!release_gil)
+              return p.plan.run(clock);
+            const py::gil_scoped_release release;
+            return p.plan.run(clock);
+          },
+          py::arg("arrays"), py::arg("rows"), py::arg("step"), py::arg("epoch"), py::arg("offset"), py::arg("sample"),
+          py::arg("seed"), py::arg("release_gil"))
+      .def(
+          "train",
+          [](Plan& p, const std::vector<py::array>& arrays, py::array progress, uint64_t seed, int64_t data_rows,
+             int64_t batch, int64_t steps) {
+            const BoundPlan::Hold hold(p.plan);
+            p.give(arrays, batch, steps);
+            Clock clock;
+            clock.seed = seed;
+            auto* at = static_cast<lc::Progress*>(pointer_of(progress, sizeof(lc::Progress), "progress"));
+            const py::gil_scoped_release release;
+            return p.plan.train(clock, {data_rows, batch}, steps, at);
+          },
+          py::arg("arrays"), py::arg("progress"), py::arg("seed"), py::arg("data_rows"), py::arg("batch"),
+          py::arg("steps"))
       .def_property_readonly("failed_op", [](const Plan& p) { return std::string(p.plan.failed_op()); })
       .def_property_readonly("arena_bytes", [](const Plan& p) { return p.plan.arena_bytes(); })
       .def_property_readonly("instruction_set", [](const Plan& p) { return std::string(p.plan.set().name); });
@@ -240,7 +264,8 @@ PYBIND11_MODULE(_core, m) {
   using PortTuple = std::tuple<std::string, int, int64_t, py::dtype>;
   py::class_<Function>(m, "Function", "A bound plan of one input, for calls that cannot wait: f(x) or f(x, out=out).",
                        py::custom_type_setup([](PyHeapTypeObject* type) { type->ht_type.tp_call = Function::slot; }))
-      .def(py::init([](std::shared_ptr<Plan> plan, const PortTuple& input, const std::vector<PortTuple>& outputs, bool release_gil) {
+      .def(py::init([](std::shared_ptr<Plan> plan, const PortTuple& input, const std::vector<PortTuple>& outputs,
+                       bool release_gil) {
              const auto port = [](const PortTuple& t) {
                return Function::Port{std::get<0>(t), std::get<1>(t), std::get<2>(t), std::get<3>(t).num()};
              };

@@ -33,7 +33,8 @@ struct Available {
     if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
       sets[n++] = &kAvx512;
-    if (avx2) sets[n++] = &kAvx2;
+    if (avx2)
+      sets[n++] = &kAvx2;
 #endif
     sets[n] = &kBaseline;
   }
@@ -48,14 +49,16 @@ const InstructionSet* const* instruction_sets() {
 
 const InstructionSet* instruction_set(const char* name) {
   for (auto set = instruction_sets(); *set; ++set)
-    if (std::strcmp(name, "auto") == 0 || std::strcmp(name, (*set)->name) == 0) return *set;
+    if (std::strcmp(name, "auto") == 0 || std::strcmp(name, (*set)->name) == 0)
+      return *set;
   return nullptr;
 }
 
 const Op* find_op(const InstructionSet& set, const char* name) {
   for (auto table = set.ops; *table; ++table)
     for (const Op* op = *table; op->name; ++op)
-      if (std::strcmp(op->name, name) == 0) return op;
+      if (std::strcmp(op->name, name) == 0)
+        return op;
   return nullptr;
 }
 

@@ -7,9 +7,9 @@ namespace LC_ISA {
 extern const Op kLinear[], kLatent[], kReparameterize[], kKl[], kBernoulli[], kGaussian[], kImportance[], kObjective[],
     kAdam[], kNorm[], kGather[], kShuffle[], kRandom[], kInterpolate[];
 
-extern const Op* const kOps[] = {kLinear,     kLatent,    kReparameterize, kKl,   kBernoulli, kGaussian, kImportance,
-                                 kObjective,  kAdam,      kNorm,           kGather, kShuffle, kRandom,   kInterpolate,
-                                 nullptr};
+extern const Op* const kOps[] = {kLinear,   kLatent,     kReparameterize, kKl,          kBernoulli,
+                                 kGaussian, kImportance, kObjective,      kAdam,        kNorm,
+                                 kGather,   kShuffle,    kRandom,         kInterpolate, nullptr};
 
 }  // namespace LC_ISA
 }  // namespace lc

@@ -26,7 +26,7 @@ struct Size {
 
 struct Run;
 struct Call;
-using Kernel = int (*)(const Call&, const Run&);                              // 0, or a status that ends the run
+using Kernel = int (*)(const Call&, const Run&);                            // 0, or a status that ends the run
 using Workspace = int64_t (*)(const Call&, int64_t capacity, int threads);  // bytes
 
 // Ends a run: the objective is not finite; a row number lies outside the data.
@@ -59,8 +59,12 @@ struct Run {
   LC_INLINE int64_t size(const Call& call, int i) const { return call.size[i].at(clock.rows); }
 };
 
-LC_INLINE int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-LC_INLINE int64_t divide_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
+LC_INLINE int64_t round_up(int64_t n, int64_t to) {
+  return (n + to - 1) / to * to;
+}
+LC_INLINE int64_t divide_up(int64_t n, int64_t by) {
+  return (n + by - 1) / by;
+}
 
 // Cuts a workspace into aligned pieces. The same sequence of calls with a null base counts the bytes.
 class Carver {
@@ -83,6 +87,8 @@ class Carver {
 struct Span {
   int64_t begin, end;
 };
-LC_INLINE Span part_of(int64_t n, int64_t parts, int64_t i) { return {n * i / parts, n * (i + 1) / parts}; }
+LC_INLINE Span part_of(int64_t n, int64_t parts, int64_t i) {
+  return {n * i / parts, n * (i + 1) / parts};
+}
 
 }  // namespace lc

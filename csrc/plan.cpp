@@ -21,17 +21,23 @@ BoundPlan::Hold::Hold(BoundPlan& plan) : flag_(plan.busy_) {
     throw std::runtime_error("this bound plan is running in another thread; give each thread a plan of its own");
 }
 
-void BoundPlan::Free::operator()(char* p) const { std::free(p); }
+void BoundPlan::Free::operator()(char* p) const {
+  std::free(p);
+}
 
 BoundPlan::BoundPlan(const std::string& set, bool is_double, int64_t capacity, int threads)
     : set_(instruction_set(set.c_str())), is_double_(is_double), capacity_(capacity), threads_(threads) {
-  if (!set_) throw std::invalid_argument("instruction_set: '" + set + "' is not available on this processor");
-  if (capacity < 1) throw std::invalid_argument("capacity: expected at least 1 row, got " + std::to_string(capacity));
-  if (threads < 1) throw std::invalid_argument("threads: expected at least 1, got " + std::to_string(threads));
+  if (!set_)
+    throw std::invalid_argument("instruction_set: '" + set + "' is not available on this processor");
+  if (capacity < 1)
+    throw std::invalid_argument("capacity: expected at least 1 row, got " + std::to_string(capacity));
+  if (threads < 1)
+    throw std::invalid_argument("threads: expected at least 1, got " + std::to_string(threads));
 }
 
 int BoundPlan::add_temporary(int64_t bytes) {
-  if (bytes < 0 || bytes > kMaxArena - arena_bytes_) throw std::bad_alloc();
+  if (bytes < 0 || bytes > kMaxArena - arena_bytes_)
+    throw std::bad_alloc();
   offsets_.push_back(arena_bytes_);
   buffers_.push_back(nullptr);
   arena_bytes_ += round_up(bytes, 64) + 64;  // one line apart: no two streams alias
@@ -48,11 +54,13 @@ void BoundPlan::add_call(const std::string& op, const std::vector<int>& argument
                          const std::vector<double>& options) {
   Call call;
   call.op = find_op(*set_, op.c_str());
-  if (!call.op) throw std::invalid_argument("op: '" + op + "' is unknown");
+  if (!call.op)
+    throw std::invalid_argument("op: '" + op + "' is unknown");
   if (arguments.size() > kMaxArguments || sizes.size() > kMaxSizes || options.size() > kMaxOptions)
     throw std::invalid_argument("op: '" + op + "' has too many arguments, sizes or options");
   for (const int a : arguments)
-    if (a < -1 || a >= static_cast<int>(buffers_.size())) throw std::invalid_argument("op: '" + op + "' names no buffer");
+    if (a < -1 || a >= static_cast<int>(buffers_.size()))
+      throw std::invalid_argument("op: '" + op + "' names no buffer");
   std::fill(std::copy(arguments.begin(), arguments.end(), call.argument), call.argument + kMaxArguments, -1);
   std::copy(sizes.begin(), sizes.end(), call.size);
   std::fill(std::copy(options.begin(), options.end(), call.option), call.option + kMaxOptions, 0.0);
@@ -64,19 +72,24 @@ void BoundPlan::finish() {
   int64_t most = 0;
   for (const Call& call : calls_) {
     const Workspace space = is_double_ ? call.op->workspace64 : call.op->workspace32;
-    if (space) most = std::max(most, space(call, capacity_, threads_));
+    if (space)
+      most = std::max(most, space(call, capacity_, threads_));
   }
-  if (most > kMaxArena - arena_bytes_) throw std::bad_alloc();
+  if (most > kMaxArena - arena_bytes_)
+    throw std::bad_alloc();
   const int64_t page = arena_bytes_ + most < kHugePage ? 64 : kHugePage;
   const int64_t total = round_up(arena_bytes_ + most, page) + (page == 64 ? 64 : 0);
   arena_.reset(static_cast<char*>(std::aligned_alloc(static_cast<size_t>(page), static_cast<size_t>(total))));
-  if (!arena_) throw std::bad_alloc();
+  if (!arena_)
+    throw std::bad_alloc();
 #if defined(__linux__)
-  if (page == kHugePage) madvise(arena_.get(), static_cast<size_t>(total), MADV_HUGEPAGE);  // advice: may be refused
+  if (page == kHugePage)
+    madvise(arena_.get(), static_cast<size_t>(total), MADV_HUGEPAGE);  // advice: may be refused
 #endif
   workspace_ = arena_.get() + arena_bytes_;
   for (size_t i = 0; i < buffers_.size(); ++i)
-    if (offsets_[i] >= 0) buffers_[i] = arena_.get() + offsets_[i];
+    if (offsets_[i] >= 0)
+      buffers_[i] = arena_.get() + offsets_[i];
   arena_bytes_ = total;
 }
 
@@ -92,7 +105,8 @@ int BoundPlan::pass(const Clock& clock, Team& team) {
 
 int BoundPlan::run(const Clock& clock) {
   if (clock.rows < 0 || clock.rows > capacity_)
-    throw std::invalid_argument("rows: expected at most " + std::to_string(capacity_) + ", got " + std::to_string(clock.rows));
+    throw std::invalid_argument("rows: expected at most " + std::to_string(capacity_) + ", got " +
+                                std::to_string(clock.rows));
   const FlushDenormals flush;
   Team team(threads_);
   return pass(clock, team);
@@ -110,7 +124,8 @@ int BoundPlan::train(Clock clock, Epochs epochs, int64_t steps, Progress* progre
     clock.epoch = progress->epoch;
     clock.offset = progress->offset;
     clock.rows = std::min(epochs.batch, epochs.rows - clock.offset);
-    if (const int status = pass(clock, team)) return status;
+    if (const int status = pass(clock, team))
+      return status;
     const bool last = clock.offset + clock.rows >= epochs.rows;
     *progress = {clock.step + 1, clock.epoch + last, last ? 0 : clock.offset + clock.rows};
   }

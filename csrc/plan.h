@@ -23,8 +23,8 @@ struct Progress {
 
 class BoundPlan {
  public:
-  // Holds a plan from the setting of its buffers to the end of its run. Throws std::runtime_error if another thread does:
-  // the two would share a workspace.
+  // Holds a plan from the setting of its buffers to the end of its run. Throws std::runtime_error if another thread
+  // does: the two would share a workspace.
   class Hold {
    public:
     explicit Hold(BoundPlan& plan);
@@ -55,8 +55,8 @@ class BoundPlan {
   // Both need the plan held.
   // One pass; 0, or the status of the call that ended it. Throws std::invalid_argument for rows beyond the capacity.
   int run(const Clock& clock);
-  // `steps` passes over successive minibatches; returns as run does. Every whole step moves `progress` on, so that it fits
-  // the weights whenever the run ends.
+  // `steps` passes over successive minibatches; returns as run does. Every whole step moves `progress` on, so that it
+  // fits the weights whenever the run ends.
   int train(Clock clock, Epochs epochs, int64_t steps, Progress* progress);
 
   const InstructionSet& set() const { return *set_; }

@@ -27,13 +27,13 @@ inline void relax() {
 constexpr int kSpins = 4000;  // some tens of microseconds: from one call of a plan, or one short run, to the next
 constexpr int kMaxMembers = 256;
 
-// A ticket is (generation << 16) | closed << 15 | workers inside. A worker enters a job by adding one to an open ticket of
-// a generation that it has not seen; the leader closes it when no item is left and then waits only for those inside, so a
-// worker that wakes late costs nothing.
+// A ticket is (generation << 16) | closed << 15 | workers inside. A worker enters a job by adding one to an open ticket
+// of a generation that it has not seen; the leader closes it when no item is left and then waits only for those inside,
+// so a worker that wakes late costs nothing.
 constexpr uint64_t kClosed = 1u << 15, kInside = kClosed - 1;
 
-// The items of one member of a team. A member takes its own first, the same ones whenever a plan runs again, so that their
-// weights are still in its cache; then those that others have not come to.
+// The items of one member of a team. A member takes its own first, the same ones whenever a plan runs again, so that
+// their weights are still in its cache; then those that others have not come to.
 struct alignas(64) Share {
   std::atomic<int64_t> next{0};
   int64_t end = 0;
@@ -79,8 +79,10 @@ void work(Pool& p, int index) {
     if (!(t & kClosed) && t >> 16 != seen) {
       seen = t >> 16;
       while (!(t & kClosed) && t >> 16 == seen) {
-        if (!p.ticket.compare_exchange_weak(t, t + 1, std::memory_order_acq_rel)) continue;
-        if (index < p.members) take_items(p, index);
+        if (!p.ticket.compare_exchange_weak(t, t + 1, std::memory_order_acq_rel))
+          continue;
+        if (index < p.members)
+          take_items(p, index);
         p.ticket.fetch_sub(1, std::memory_order_acq_rel);
         break;
       }
@@ -103,9 +105,11 @@ void work(Pool& p, int index) {
 }  // namespace
 
 Team::Team(int threads) : threads_(threads) {
-  if (threads <= 1) return;
+  if (threads <= 1)
+    return;
   Pool& p = pool();
-  if (!p.lent.try_lock()) return;
+  if (!p.lent.try_lock())
+    return;
   leader_ = true;
   for (; p.workers < threads - 1 && p.workers < kMaxMembers - 1; ++p.workers) {
     try {
@@ -118,7 +122,8 @@ Team::Team(int threads) : threads_(threads) {
 }
 
 Team::~Team() {
-  if (leader_) pool().lent.unlock();
+  if (leader_)
+    pool().lent.unlock();
 }
 
 void Team::dispatch(int64_t items, Body body, void* closure) {
@@ -134,7 +139,8 @@ void Team::dispatch(int64_t items, Body body, void* closure) {
     // Under the mutex a worker is either asleep and counted, or has yet to look at the new ticket.
     const std::lock_guard<std::mutex> lock(p.mutex);
     p.ticket.store(generation << 16, std::memory_order_release);
-    if (p.sleepers > 0) p.wake.notify_all();
+    if (p.sleepers > 0)
+      p.wake.notify_all();
   }
   take_items(p, 0);
   p.ticket.fetch_or(kClosed, std::memory_order_acq_rel);

@@ -1,9 +1,9 @@
 // The one matrix product of the engine: C[m][p] = init + A[m][k] B[p][k], where B lies in panels one cache line wide.
 //
-// The three products of a linear layer are this product with other roles: in the forward pass A is the rows of x and B the
-// weights; for the input gradient A is the weights and B the transposed output gradient; for the weight gradient A is the
-// transposed input and B the output gradient. Every output is one chain of multiply-adds over k in ascending order: tiles
-// of any height and width, k-blocks and skipped zeros give the same bits.
+// The three products of a linear layer are this product with other roles: in the forward pass A is the rows of x and B
+// the weights; for the input gradient A is the weights and B the transposed output gradient; for the weight gradient A
+// is the transposed input and B the output gradient. Every output is one chain of multiply-adds over k in ascending
+// order: tiles of any height and width, k-blocks and skipped zeros give the same bits.
 #pragma once
 
 #include "op.h"
@@ -23,15 +23,19 @@ constexpr int kHeights[] = {2, 1}, kHeight = 2;
 
 // How a product reaches A[m][k] and B[p][k].
 enum class Form {
-  kRows,    // A at a[m * a_row + k]
-  kPanels,  // A itself lies in panels: a[(k / panel) * a_segment + m * panel + k % panel]
+  kRows,     // A at a[m * a_row + k]
+  kPanels,   // A itself lies in panels: a[(k / panel) * a_segment + m * panel + k % panel]
   kColumns,  // A at a[k * kHeight + m], 0 <= m < kHeight
   // The same with zeros left out: the i-th k is list[i], and A stands close packed at i.
   kListedRows,
   kListedColumns,
 };
-constexpr bool is_listed(Form f) { return f == Form::kListedRows || f == Form::kListedColumns; }
-constexpr bool is_columns(Form f) { return f == Form::kColumns || f == Form::kListedColumns; }
+constexpr bool is_listed(Form f) {
+  return f == Form::kListedRows || f == Form::kListedColumns;
+}
+constexpr bool is_columns(Form f) {
+  return f == Form::kColumns || f == Form::kListedColumns;
+}
 
 // Where one product reads and writes. Strides count elements.
 template <class T>
@@ -44,7 +48,7 @@ struct Operands {
   int64_t init_row, init_panel;
   T* c;
   int64_t c_row, c_panel;
-  int64_t depth;        // how many k; a multiple of the panel when A is panels
+  int64_t depth;  // how many k; a multiple of the panel when A is panels
   const int32_t* list;
   T floor;  // C is at least this: 0 for a ReLU, else minus infinity
 
@@ -59,8 +63,8 @@ struct Operands {
   }
 };
 
-// Panels that a tile of so many rows can carry: accumulators, one row of B (held only if it is used twice) and a broadcast
-// of A fill the registers.
+// Panels that a tile of so many rows can carry: accumulators, one row of B (held only if it is used twice) and a
+// broadcast of A fill the registers.
 constexpr int kMaxPanels = 8;
 constexpr int widest(int rows) {
   const int p = (kRegisters - 1) / ((rows + (rows > 1)) * kSplit);
@@ -98,12 +102,14 @@ __attribute__((noinline)) void tile(const Operands<T>& o) {
     if constexpr (kSegments)
       for (int m = 0; m < M; ++m) __builtin_prefetch(a + o.a_segment + m * kPanel<T>);
     for (int64_t k = 0; k < depth; ++k, b += kPanel<T>) {
-      if constexpr (is_listed(F)) b = o.b + o.list[k] * int64_t{kPanel<T>};
+      if constexpr (is_listed(F))
+        b = o.b + o.list[k] * int64_t{kPanel<T>};
       Vec<T> row[V];
 #pragma GCC unroll 32
       for (int v = 0; v < V; ++v) {
         row[v] = load<T>(b + v / kSplit * b_panel + v % kSplit * L);
-        if constexpr (M > 1) pin(row[v]);
+        if constexpr (M > 1)
+          pin(row[v]);
       }
 #pragma GCC unroll 16
       for (int m = 0; m < M; ++m) {
@@ -116,22 +122,45 @@ __attribute__((noinline)) void tile(const Operands<T>& o) {
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 32
-    for (int v = 0; v < V; ++v) store<T>(o.c + m * o.c_row + v / kSplit * o.c_panel + v % kSplit * L,
-                                          larger(splat(o.floor), acc[m][v] + splat(T(0))));
+    for (int v = 0; v < V; ++v)
+      store<T>(o.c + m * o.c_row + v / kSplit * o.c_panel + v % kSplit * L,
+               larger(splat(o.floor), acc[m][v] + splat(T(0))));
 }
 
 template <class T, int M, Form F>
 LC_INLINE void tile_of_width(int panels, const Operands<T>& o) {
   constexpr int W = widest(M);
   switch (panels) {
-    case 1: return tile<T, M, 1, F>(o);
-    case 2: if constexpr (W >= 2) return tile<T, M, 2, F>(o); break;
-    case 3: if constexpr (W >= 3) return tile<T, M, 3, F>(o); break;
-    case 4: if constexpr (W >= 4) return tile<T, M, 4, F>(o); break;
-    case 5: if constexpr (W >= 5) return tile<T, M, 5, F>(o); break;
-    case 6: if constexpr (W >= 6) return tile<T, M, 6, F>(o); break;
-    case 7: if constexpr (W >= 7) return tile<T, M, 7, F>(o); break;
-    case 8: if constexpr (W >= 8) return tile<T, M, 8, F>(o); break;
+    case 1:
+      return tile<T, M, 1, F>(o);
+    case 2:
+      if constexpr (W >= 2)
+        return tile<T, M, 2, F>(o);
+      break;
+    case 3:
+      if constexpr (W >= 3)
+        return tile<T, M, 3, F>(o);
+      break;
+    case 4:
+      if constexpr (W >= 4)
+        return tile<T, M, 4, F>(o);
+      break;
+    case 5:
+      if constexpr (W >= 5)
+        return tile<T, M, 5, F>(o);
+      break;
+    case 6:
+      if constexpr (W >= 6)
+        return tile<T, M, 6, F>(o);
+      break;
+    case 7:
+      if constexpr (W >= 7)
+        return tile<T, M, 7, F>(o);
+      break;
+    case 8:
+      if constexpr (W >= 8)
+        return tile<T, M, 8, F>(o);
+      break;
   }
   __builtin_unreachable();
 }
@@ -140,16 +169,22 @@ template <class T, Form F>
 LC_INLINE void tile_of(int rows, int panels, const Operands<T>& o) {
   switch (rows) {
 #if defined(__AVX512F__)
-    case 16: return tile_of_width<T, 16, F>(panels, o);
-    case 8: return tile_of_width<T, 8, F>(panels, o);
+    case 16:
+      return tile_of_width<T, 16, F>(panels, o);
+    case 8:
+      return tile_of_width<T, 8, F>(panels, o);
 #elif defined(__AVX2__)
-    case 6: return tile_of_width<T, 6, F>(panels, o);
+    case 6:
+      return tile_of_width<T, 6, F>(panels, o);
 #endif
 #if defined(__AVX2__)
-    case 4: return tile_of_width<T, 4, F>(panels, o);
+    case 4:
+      return tile_of_width<T, 4, F>(panels, o);
 #endif
-    case 2: return tile_of_width<T, 2, F>(panels, o);
-    case 1: return tile_of_width<T, 1, F>(panels, o);
+    case 2:
+      return tile_of_width<T, 2, F>(panels, o);
+    case 1:
+      return tile_of_width<T, 1, F>(panels, o);
   }
   __builtin_unreachable();
 }
@@ -157,7 +192,8 @@ LC_INLINE void tile_of(int rows, int panels, const Operands<T>& o) {
 // Panels that one pass over A should take.
 inline int group_of(int64_t rows, int64_t panels) {
   for (const int h : kHeights)
-    if (h <= rows && h <= kHeight) return static_cast<int>(panels < widest(h) ? panels : widest(h));
+    if (h <= rows && h <= kHeight)
+      return static_cast<int>(panels < widest(h) ? panels : widest(h));
   return 1;
 }
 
@@ -166,12 +202,14 @@ template <class T, Form F>
 void product(const Operands<T>& o, int64_t rows, int panels) {
   int64_t m = 0;
   for (const int h : kHeights) {
-    if (widest(h) < panels) continue;
+    if (widest(h) < panels)
+      continue;
     for (; m + h <= rows; m += h) tile_of<T, F>(h, panels, o.template at<F>(m, 0));
   }
 }
 
-// ---- zeros left out -----------------------------------------------------------------------------------------------------
+// ---- zeros left out
+// -----------------------------------------------------------------------------------------------------
 
 // Rows that share one list of the k at which any of them is not zero.
 constexpr int kListRows = kSplit == 4 ? 2 : 4;
@@ -193,7 +231,8 @@ int64_t make_list(int32_t* list, T* value, int64_t value_row, const T* a, int64_
         some |= _mm512_cmp_ps_mask(_mm512_loadu_ps(a + m * a_row + k), _mm512_setzero_ps(), _CMP_NEQ_UQ);
       _mm512_storeu_si512(list + found, _mm512_maskz_compress_epi32(some, lane));
       for (int m = 0; m < rows; ++m)
-        _mm512_storeu_ps(value + m * value_row + found, _mm512_maskz_compress_ps(some, _mm512_loadu_ps(a + m * a_row + k)));
+        _mm512_storeu_ps(value + m * value_row + found,
+                         _mm512_maskz_compress_ps(some, _mm512_loadu_ps(a + m * a_row + k)));
       found += __builtin_popcount(some);
     }
   }

@@ -11,7 +11,8 @@ class RowSum {
  public:
   LC_INLINE void add(Vec<T> v) {
     run_ += v;
-    if (++length_ == kRun) flush();
+    if (++length_ == kRun)
+      flush();
   }
   LC_INLINE double total() {
     flush();
@@ -33,7 +34,9 @@ class RowSum {
 };
 
 // Rows that one task of an elementwise op takes, so that it is worth a hand-over.
-LC_INLINE int64_t rows_a_task(int64_t features) { return features >= 4096 ? 1 : 4096 / (features > 0 ? features : 1) + 1; }
+LC_INLINE int64_t rows_a_task(int64_t features) {
+  return features >= 4096 ? 1 : 4096 / (features > 0 ? features : 1) + 1;
+}
 
 }  // namespace LC_ISA
 }  // namespace lc

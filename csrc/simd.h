@@ -106,16 +106,16 @@ LC_INLINE V madd(V a, V b, V c) {
 
 // The larger (smaller) lane; a NaN in b comes through.
 #if defined(__AVX512F__)
-#define LC_BY_TYPE(name, a, b) \
-  if constexpr (sizeof(a[0]) == 4) \
+#define LC_BY_TYPE(name, a, b)                     \
+  if constexpr (sizeof(a[0]) == 4)                 \
     return _mm512_maskz_##name##_ps(0xFFFF, a, b); \
-  else \
+  else                                             \
     return _mm512_maskz_##name##_pd(0xFF, a, b);
 #elif defined(__AVX2__)
-#define LC_BY_TYPE(name, a, b) \
-  if constexpr (sizeof(a[0]) == 4) \
+#define LC_BY_TYPE(name, a, b)       \
+  if constexpr (sizeof(a[0]) == 4)   \
     return _mm256_##name##_ps(a, b); \
-  else \
+  else                               \
     return _mm256_##name##_pd(a, b);
 #endif
 template <class V>

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
-
+from ._core import __version__
 from .api import compile, interpolate, load, sample, save, show_config, train
 from .backends import NonFiniteError, get_num_threads, set_num_threads
 from .models import VAE, Autoencoder
@@ -12,6 +11,7 @@ __all__ = [
     "VAE",
     "Autoencoder",
     "NonFiniteError",
+    "__version__",
     "compile",
     "get_num_threads",
     "interpolate",

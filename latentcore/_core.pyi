@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+__version__: str
 NOT_FINITE: int
 OUT_OF_RANGE: int
 
@@ -33,14 +34,12 @@ class BoundPlan:
     def train(
         self,
         arrays: Sequence[NDArray[Any]],
-        step: int,
-        epoch: int,
-        offset: int,
+        progress: NDArray[Any],
         seed: int,
         data_rows: int,
         batch: int,
         steps: int,
-    ) -> tuple[int, int]: ...
+    ) -> int: ...
     @property
     def failed_op(self) -> str: ...
     @property
@@ -52,12 +51,8 @@ class Function:
     def __init__(
         self,
         plan: BoundPlan,
-        input: int,
-        output: int,
-        in_features: int,
-        out_features: int,
-        dtype: np.dtype[Any],
+        input: tuple[str, int, int, np.dtype[Any]],
+        outputs: Sequence[tuple[str, int, int, np.dtype[Any]]],
         release_gil: bool,
-        make_output: object,
     ) -> None: ...
-    def __call__(self, x: object, out: object = None) -> object: ...
+    def __call__(self, x: object, out: object = None) -> Any: ...

@@ -12,10 +12,11 @@ import numpy as np
 from . import _core
 from .backends import get_backend, get_num_threads
 from .backends.cpu import CpuBound
-from .checks import check_array, check_int, check_option, check_seed
+from .checks import as_array, check_bool, check_int, check_option, check_seed, shown
 from .io import read_model
-from .models import MODELS, VAE, Model
+from .models import MODELS, VAE, Model, files
 from .ops import Clock
+from .plan import Buffer
 from .training import train
 
 _FUNCTIONS = {
@@ -27,9 +28,10 @@ _FUNCTIONS = {
 }
 
 
-def _check_model(model: Any, kind: type = Model) -> None:
+def _check_model(model: Any, kind: type[Model] = Model) -> None:
     if not isinstance(model, kind):
-        raise TypeError(f"model: expected a {kind.__name__}, got {type(model).__name__}")
+        names = [name for name, known in MODELS.items() if issubclass(known, kind)]
+        raise TypeError(f"model: expected a {' or '.join(names)}, got {shown(model)}")
     model._check_fitted()
 
 
@@ -43,12 +45,12 @@ def save(model: Model, path: Any) -> None:
 def load(path: Any, backend: str = "auto") -> Model:
     """Reads a model that ``save`` or a checkpoint wrote. Raises ValueError, naming what is wrong, for any other file, for
     weights that are not finite and for weights that do not reproduce the output stored with them; OSError."""
+    get_backend(backend)
     header, tensors = read_model(path)
     kind = header.get("model")
     if not isinstance(kind, str) or kind not in MODELS:
-        raise ValueError(f"{path}: model: expected one of {', '.join(MODELS)}, got {kind!r}")
-    get_backend(backend)
-    return MODELS[kind]._load(path, header, tensors, backend)  # type: ignore[no-any-return]
+        raise ValueError(f"{path}: model: expected one of {', '.join(MODELS)}, got {shown(kind)}")
+    return files.load(MODELS[kind], path, header, tensors, backend)  # type: ignore[no-any-return]
 
 
 def sample(model: VAE, n: int, random_state: Any = None) -> np.ndarray:
@@ -69,17 +71,15 @@ def interpolate(
     check_int(steps, "steps", 2)
     check_option(method, "method", ("slerp", "linear"))
     check_option(space, "space", ("data", "latent"))
-    given = [np.atleast_2d(np.asarray(p)) for p in points]
-    if sum(len(p) for p in given) < 2:
-        raise ValueError(f"points: expected at least two, got {sum(len(p) for p in given)}")
-    features = model._network.n_features if space == "data" else model._network.latent_dim
-    for i, p in enumerate(given):
-        check_array(p, f"points[{i}]", model._network.dtype, features=features)
-    rows = np.concatenate(given)
-    codes = model.transform(rows) if space == "data" else model._check_codes(rows)
-    place = np.linspace(0, len(codes) - 1, (len(codes) - 1) * (steps - 1) + 1)
-    segment = np.minimum(np.arange(len(place)) // (steps - 1), len(codes) - 2)
-    inputs = {"a": codes[segment], "b": codes[segment + 1], "t": (place - segment).astype(codes.dtype)}
+    check = model._check_data if space == "data" else model._check_codes
+    given = [check(np.atleast_2d(as_array(p, f"points[{i}]")), f"points[{i}]") for i, p in enumerate(points)]
+    if sum(map(len, given)) < 2:
+        raise ValueError(f"points: expected at least two, got {sum(map(len, given))}")
+    codes = model.transform(np.concatenate(given)) if space == "data" else np.concatenate(given)
+    place = np.arange((len(codes) - 1) * (steps - 1) + 1)
+    segment = np.minimum(place // (steps - 1), len(codes) - 2)
+    t = ((place - segment * (steps - 1)) / (steps - 1)).astype(codes.dtype)
+    inputs = {"a": codes[segment], "b": codes[segment + 1], "t": t}
     plan = model._plan("interpolate", method="slerp" if method == "slerp" else "lerp")
     return model._apply(plan, inputs, len(place), Clock())["x_mean"]
 
@@ -103,7 +103,7 @@ def compile(
     _check_model(model)
     names = [name for name, plan in _FUNCTIONS.items() if hasattr(model, f"_build_{plan}")]
     check_option(function, "function", names)
-    batch = check_int(batch, "batch", 1)
+    batch = check_int(batch, "batch", 1, 2**31 - 1)
     threads = check_int(threads, "threads", 1, 256)
     dtype = model._network.dtype if weights is None else check_option(weights, "weights", ("float32", "float64"))
     copy = type(model)(**model.get_params())
@@ -112,22 +112,20 @@ def compile(
     plan = copy._plan(_FUNCTIONS[function])
     bound: CpuBound = copy._backend.bind(plan, batch, copy._storage, threads)  # type: ignore[assignment]
 
-    def port(name: str) -> tuple[str, int, int, np.dtype[Any]]:
-        b = plan.buffers[name]
+    def port(b: Buffer, name: str) -> tuple[str, int, int, np.dtype[Any]]:
         features = b.shape[1] if len(b.shape) > 1 else -1
-        return ("x" if b.role == "input" else "out", bound.index[name], int(features), np.dtype(b.dtype))
+        return name, bound.index[b.name], int(features), np.dtype(b.dtype)
 
-    outputs = [port(b.name) for b in plan.of_role("output")]
-    release = bound.releases_gil(batch) if release_gil is None else bool(release_gil)
-    return _core.Function(bound.core, port(plan.of_role("input")[0].name), outputs, release)
+    made = plan.of_role("output")
+    outputs = [port(b, "out" if len(made) == 1 else f"out[{i}]") for i, b in enumerate(made)]
+    release = bound.releases_gil(batch) if release_gil is None else check_bool(release_gil, "release_gil")
+    return _core.Function(bound.core, port(plan.of_role("input")[0], "x"), outputs, release)
 
 
 def show_config() -> str:
     """Prints, and returns, what the engine runs on."""
-    from . import __version__
-
     lines = {
-        "latentcore": __version__,
+        "latentcore": _core.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 import secrets
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,18 +24,11 @@ def check_array(
     unit_interval: bool = False,
     empty: bool = False,
 ) -> np.ndarray:
-    """value as a C-contiguous (rows, features) array of dtype, used in place where it is one already. Raises TypeError for
-    what is no array of real numbers, ValueError for a wrong shape, no rows, NaN or infinity, and data outside [0, 1]."""
-    value = from_dlpack(value)
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name}: expected a 2-D array of numbers, got something ragged ({error})") from None
-    if hasattr(value, "toarray") or array.dtype.kind not in "biuf":
-        kind = type(value).__name__ if hasattr(value, "toarray") else f"dtype {array.dtype}"
-        raise TypeError(f"{name}: expected a dense array of real numbers, got {kind}")
+    """value as a C-contiguous (rows, features) array of dtype, in place where it is one. Raises TypeError for what is
+    no array of real numbers, ValueError for a wrong shape, no rows, NaN or infinity, data outside [0, 1]."""
+    array = as_array(value, name)
     if array.ndim != 2:
-        hint = "; one row is X.reshape(1, -1)" if array.ndim == 1 else ""
+        hint = {1: "; one row is X.reshape(1, -1)", 0: ""}.get(array.ndim, "; X.reshape(len(X), -1) makes rows of it")
         raise ValueError(f"{name}: expected a 2-D array (rows, features), got shape {array.shape}{hint}")
     if array.shape[1] == 0 or (not empty and array.shape[0] == 0):
         raise ValueError(f"{name}: expected at least one row and one feature, got shape {array.shape}")
@@ -48,43 +43,88 @@ def check_array(
             raise ValueError(f"{name}: expected finite numbers in {dtype}, got {what}")
         if unit_interval and (low < 0 or high > 1):
             hint = "; images of 0 to 255 want dividing by 255" if low >= 0 and 1 < high <= 255 else ""
-            raise ValueError(f"{name}: expected data in [0, 1] for the Bernoulli likelihood, got {low:g} to {high:g}{hint}")
+            raise ValueError(
+                f"{name}: expected data in [0, 1] for the Bernoulli likelihood, got {low:g} to {high:g}{hint}"
+            )
     return array
 
 
-def from_dlpack(value: Any) -> Any:
-    """What speaks DLPack and not NumPy's protocols, as a NumPy array; all else as it is."""
-    if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray) and not hasattr(value, "__array__"):
-        return np.from_dlpack(value)
-    return value
+def as_array(value: Any, name: str) -> np.ndarray:
+    """value as an array of real numbers, in place where it is one. Raises TypeError for what is none, ValueError for
+    something ragged."""
+    if hasattr(value, "toarray") or np.ma.isMaskedArray(value):
+        raise TypeError(f"{name}: expected a dense array of real numbers, got a {type(value).__name__}")
+    foreign = hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray) and not hasattr(value, "__array__")
+    try:
+        array = np.from_dlpack(value) if foreign else np.asarray(value)
+    except ValueError as error:
+        what = "rows of different lengths" if "inhomogeneous" in str(error) else f"a {type(value).__name__} ({error})"
+        raise ValueError(f"{name}: expected an array of real numbers, got {what}") from None
+    except (TypeError, RuntimeError, BufferError) as error:
+        raise TypeError(f"{name}: expected an array of real numbers, got a {type(value).__name__} ({error})") from None
+    if array.dtype.kind not in "biuf":
+        kind = f"dtype {array.dtype}" if array.ndim else type(value).__name__
+        raise TypeError(f"{name}: expected a dense array of real numbers, got {kind}")
+    return array
+
+
+def shown(value: Any) -> str:
+    """value in an error message: its repr on one line, cut where it is long."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # an integer of more digits than Python prints
+        text = f"an integer of {int(value).bit_length()} bits"
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def check_int(value: Any, name: str, low: int, high: int | None = None) -> int:
     """value as an int within [low, high]. Raises TypeError or ValueError."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name}: expected an integer, got {value!r}")
-    if value < low or (high is not None and value > high):
+        raise TypeError(f"{name}: expected an integer, got {shown(value)}")
+    number = int(value)
+    if number < low or (high is not None and number > high):
         bounds = f"at least {low}" if high is None else f"from {low} to {high}"
-        raise ValueError(f"{name}: expected an integer {bounds}, got {value}")
-    return int(value)
+        raise ValueError(f"{name}: expected an integer {bounds}, got {shown(number)}")
+    return number
 
 
 def check_real(value: Any, name: str, low: float, high: float = math.inf, *, above: bool = False) -> float:
     """value as a finite float within [low, high], or above low. Raises TypeError or ValueError."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: expected a number, got {value!r}")
-    number = float(value)
+        raise TypeError(f"{name}: expected a number, got {shown(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not math.isfinite(number) or number > high or number < low or (above and number == low):
         bounds = f"{'above' if above else 'at least'} {low:g}" + ("" if high == math.inf else f", at most {high:g}")
-        raise ValueError(f"{name}: expected a finite number {bounds}, got {value!r}")
+        raise ValueError(f"{name}: expected a finite number {bounds}, got {shown(value)}")
     return number
 
 
 def check_option(value: Any, name: str, options: Collection[str]) -> str:
     """value, one of the options. Raises ValueError."""
     if not isinstance(value, str) or value not in options:
-        raise ValueError(f"{name}: expected one of {', '.join(map(repr, options))}, got {value!r}")
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, options))}, got {shown(value)}")
     return value
+
+
+def check_bool(value: Any, name: str) -> bool:
+    """value, True or False. Raises TypeError."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {shown(value)}")
+    return bool(value)
+
+
+def check_path(value: Any, name: str = "path") -> Path:
+    """value, a str, bytes or os.PathLike, as a path. Raises TypeError; ValueError for what names no file."""
+    try:
+        text = os.fsdecode(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected a str, bytes or os.PathLike, got {shown(value)}") from None
+    if not text or "\0" in text:
+        raise ValueError(f"{name}: expected the name of a file, got {shown(value)}")
+    return Path(text)
 
 
 def check_seed(random_state: Any, name: str = "random_state") -> int:
@@ -105,7 +145,8 @@ def not_fitted(model: Any) -> Exception:
     except ImportError:
         NotFittedError = _NotFittedError
     name = type(model).__name__
-    return NotFittedError(f"this {name} has no weights yet: call fit, lc.train or initialize first")
+    error: Exception = NotFittedError(f"this {name} has no weights yet: call fit, lc.train or initialize first")
+    return error
 
 
 class _NotFittedError(ValueError, AttributeError):

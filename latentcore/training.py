@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .backends import NonFiniteError
-from .checks import check_array, check_int, check_real
+from .checks import check_array, check_int, check_real, shown
 from .progress import progress_bar
 
 SLICE_SECONDS = 0.1  # what one call of the backend aims at: signals, progress and checkpoints live between slices
@@ -118,39 +119,44 @@ def train(
     Ctrl-C keeps the last whole step and raises KeyboardInterrupt. Any other error restores the model as it was before the
     call: FloatingPointError if a loss or a weight is not finite, TypeError and ValueError for wrong arguments.
     """
-    trainer = Trainer(
-        model, X, batch_size=batch_size, learning_rate=learning_rate, random_state=random_state, validate=validate
-    )
-    epochs = check_int(model.epochs if epochs is None else epochs, "epochs", 0)
-    held_out = None if validation is None else model._check_data(validation, "validation", validate)
-    if patience is not None:
-        check_int(patience, "patience", 1)
-        if held_out is None:
-            raise ValueError("validation: expected rows to evaluate, since patience is given; got None")
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback: expected a function, got {callback!r}")
-    with _Session(model) as session, progress_bar(progress, epochs, trainer) as shown:
-        last = int(model._progress[1]) + epochs
-        while model._progress[1] < last:
-            epoch = int(model._progress[1])
-            record = _epoch(trainer, shown)
-            if held_out is not None:
-                record |= {f"val_{k}": v for k, v in model._validation(held_out, model.seed_).items()}
-            model.history_ = _appended(model.history_, record)
-            stop = patience is not None and session.is_stale(record["val_loss"], patience)
-            if checkpoint is not None:
-                session.save(checkpoint)
-            shown.finish_epoch(epoch, record)
-            if callback is not None:
-                callback(epoch, record)
-            if stop:
-                break
+    if isinstance(model, type) or not hasattr(model, "_check_training"):
+        raise TypeError(f"model: expected a VAE or Autoencoder, got {shown(model)}")
+    with _Session(model) as session:
+        trainer = Trainer(
+            model, X, batch_size=batch_size, learning_rate=learning_rate, random_state=random_state, validate=validate
+        )
+        epochs = check_int(model.epochs if epochs is None else epochs, "epochs", 0)
+        held_out = None if validation is None else model._check_data(validation, "validation", validate)
         if patience is not None:
-            session.take_best()
+            check_int(patience, "patience", 1)
+            if held_out is None:
+                raise ValueError("validation: expected rows to evaluate, since patience is given; got None")
+        if callback is not None and not callable(callback):
+            raise TypeError(f"callback: expected a function, got {shown(callback)}")
+        if checkpoint is not None:
+            model._check_save(checkpoint, "checkpoint")
+        with progress_bar(progress, epochs, trainer) as bar:
+            last = int(model._progress[1]) + epochs
+            while model._progress[1] < last:
+                epoch = int(model._progress[1])
+                record = _epoch(trainer, bar)
+                if held_out is not None:
+                    record |= {f"val_{k}": v for k, v in model._validation(held_out, model.seed_).items()}
+                model.history_ = _appended(model.history_, record)
+                stop = patience is not None and session.is_stale(record["val_loss"], patience)
+                if checkpoint is not None:
+                    session.save(checkpoint)
+                bar.finish_epoch(epoch, record)
+                if callback is not None:
+                    callback(epoch, record)
+                if stop:
+                    break
+            if patience is not None:
+                session.take_best()
     return model.history_
 
 
-def _epoch(trainer: Trainer, shown: Any) -> dict[str, Any]:
+def _epoch(trainer: Trainer, bar: Any) -> dict[str, Any]:
     """Runs to the end of the epoch, in slices of about a tenth of a second; returns its record."""
     model, rows = trainer.model, len(trainer.X)
     epoch = int(model._progress[1])
@@ -172,9 +178,10 @@ def _epoch(trainer: Trainer, shown: Any) -> dict[str, Any]:
         done = (rows if model._progress[1] > epoch else int(model._progress[2])) - offset
         each = np.full(steps, trainer.batch)
         each[-1] -= trainer.batch * steps - done
-        total += each @ metrics
+        # step after step, so that the sum does not depend on the slices
+        total = np.add.accumulate(np.vstack([total, each[:, None] * metrics]))[-1]
         count += done
-        shown.advance(done, metrics[-1])
+        bar.advance(done, metrics[-1])
     means = total / count
     record = {
         "loss": means[0],
@@ -200,32 +207,42 @@ def _check_finite(model: Any) -> None:
 
 def _appended(history: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The history with one more epoch; what an epoch does not know is NaN."""
-    length = max((len(v) for v in history.values()), default=0)
+    new = {name: np.asarray(value)[None] for name, value in record.items()}
+    if not history:
+        return new
+    length = len(next(iter(history.values())))
     appended = {}
-    for name in {**history, **record}:
-        new = np.asarray(record.get(name, np.nan))[None]
-        old = history[name] if name in history else np.full((length, *new.shape[1:]), np.nan)
-        appended[name] = np.concatenate([old, new if name in record else np.full((1, *old.shape[1:]), np.nan)])
+    for name in {**history, **new}:
+        old = history[name] if name in history else np.full((length, *new[name].shape[1:]), np.nan)
+        appended[name] = np.concatenate([old, new[name] if name in new else np.full((1, *old.shape[1:]), np.nan)])
     return appended
 
 
 class _Session:
-    """One call of train: the state from before it, and the best weights seen."""
+    """One call of train: the model from before it, and the best weights seen."""
 
     def __init__(self, model: Any) -> None:
         self.model, self.best, self.best_loss, self.stale = model, None, np.inf, 0
+        self.lock: threading.Lock = vars(model).setdefault("_training", threading.Lock())
 
     def __enter__(self) -> _Session:
-        if not self.model._training.acquire(blocking=False):
-            raise RuntimeError("this model is being trained in another thread")
-        self.before = self._copy(), self.model._progress.copy(), dict(self.model.history_)
+        if not self.lock.acquire(blocking=False):
+            raise RuntimeError("this model is being trained already")
+        self.attributes = dict(vars(self.model))
+        self.before = (self._copy(), self.model._progress.copy()) if "_storage" in self.attributes else None
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is not None and issubclass(kind, Exception):
-            self._restore(self.before[0])
-            self.model._progress[:], self.model.history_ = self.before[1:]
-        self.model._training.release()
+        model, first = self.model, self.before[1][0] if self.before else 0
+        idle = "_storage" not in vars(model) or model._progress[0] == first  # Ctrl-C came before the first step
+        if kind is not None and (issubclass(kind, Exception) or idle):
+            for name in vars(model).keys() - self.attributes.keys():
+                delattr(model, name)
+            vars(model).update(self.attributes)
+            if self.before is not None:
+                self._restore(self.before[0])
+                model._progress[:] = self.before[1]
+        self.lock.release()
 
     def _copy(self) -> dict[str, Any]:
         return {name: storage.copy() for name, storage in self.model._storage.items()}

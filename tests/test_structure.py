@@ -23,9 +23,10 @@ BELOW = {
     "checks": set(),
     "io": {"checks", "plan", "ops"},
     "datasets": set(),
-    "training": {"backends", "checks", "io", "plan", "ops"},
+    "progress": set(),
+    "training": {"progress", "backends", "checks", "io", "plan", "ops"},
     "models": {"training", "layers", "backends", "checks", "io", "plan", "ops"},
-    "api": {"models", "training", "backends", "checks", "io", "plan", "ops"},
+    "api": {"models", "training", "backends", "checks", "io", "plan", "ops", "_core"},
 }
 ABOVE = {"__init__", "__main__", "cli"}
 

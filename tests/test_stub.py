@@ -22,6 +22,9 @@ SPELLING = {
 }
 
 
+SLOTS = {"__call__"}  # of the type itself: pybind11 writes no signature for them
+
+
 def signature(function: ast.stmt) -> str:
     assert isinstance(function, ast.FunctionDef)
     for argument in function.args.args[:1]:
@@ -40,7 +43,8 @@ def declared(body: list[ast.stmt], prefix: str = "") -> dict[str, str]:
             names[prefix + ast.unparse(node.target)] = ast.unparse(node.annotation)
         elif isinstance(node, ast.FunctionDef):
             is_property = [ast.unparse(decorator) for decorator in node.decorator_list] == ["property"]
-            names[prefix + node.name] = "property" if is_property else signature(node)
+            is_slot = node.name in SLOTS
+            names[prefix + node.name] = "property" if is_property else "slot" if is_slot else signature(node)
     return names
 
 
@@ -51,12 +55,14 @@ def defined(scope: ModuleType | type, prefix: str = "") -> dict[str, str]:
             names |= {prefix + name: "class"} | defined(value, f"{name}.")
         elif isinstance(value, property):
             names[prefix + name] = "property"
+        elif name in SLOTS:
+            names[prefix + name] = "slot"
         elif callable(value) and not name.startswith("_pybind11"):
             line = value.__doc__.splitlines()[0]
             for pattern, spelling in SPELLING.items():
                 line = re.sub(pattern, spelling, line)
             names[prefix + name] = signature(ast.parse(f"def {line}: ...").body[0])
-        elif not name.startswith("_"):
+        elif not name.startswith("_") or name == "__version__":
             names[prefix + name] = type(value).__name__
     return names
 

@@ -30,9 +30,11 @@ int bernoulli_forward(const Call& call, const Run& run) {
         if (features - j < kLanes<T>)
           for (int64_t lane = features - j; lane < kLanes<T>; ++lane) element[lane] = 0;
         sum.add(element);
-        if (dlogits) put(dlogits + r * features + j, ((v < zero ? e : one) / (one + e) - t) * scale);
+        if (dlogits)
+          put(dlogits + r * features + j, ((v < zero ? e : one) / (one + e) - t) * scale);
       });
-      if (loss) loss[r] = sum.total();
+      if (loss)
+        loss[r] = sum.total();
     }
   });
   return 0;
@@ -40,8 +42,9 @@ int bernoulli_forward(const Call& call, const Run& run) {
 
 }  // namespace
 
-extern const Op kBernoulli[] = {{"bernoulli_forward", bernoulli_forward<float>, bernoulli_forward<double>, nullptr, nullptr},
-                                {nullptr, nullptr, nullptr, nullptr, nullptr}};
+extern const Op kBernoulli[] = {
+    {"bernoulli_forward", bernoulli_forward<float>, bernoulli_forward<double>, nullptr, nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr}};
 
 }  // namespace LC_ISA
 }  // namespace lc

@@ -14,7 +14,8 @@ int gather_forward(const Call& call, const Run& run) {
   const uint32_t* row = run.get<uint32_t>(call, 2);
   const int64_t rows = run.size(call, 0), features = run.size(call, 1), all = run.size(call, 2);
   for (int64_t r = 0; r < rows; ++r)
-    if (row[r] >= all) return kOutOfRange;
+    if (row[r] >= all)
+      return kOutOfRange;
   const int64_t chunk = rows_a_task(features);
   run.team->each(divide_up(rows, chunk), [&](int64_t task, int) {
     for (int64_t r = task * chunk; r < rows && r < (task + 1) * chunk; ++r)

@@ -32,11 +32,14 @@ int gaussian_forward(const Call& call, const Run& run) {
       for_lanes<T>(features, [&](int64_t j, auto get, auto put) LC_LAMBDA {
         const Vec<T> d = get(m + j) - get(target + j);
         sum.add(d * d);
-        if (dmean) put(dmean + r * features + j, d * scale);
+        if (dmean)
+          put(dmean + r * features + j, d * scale);
       });
       const double square = sum.total() * precision, count = static_cast<double>(features);
-      if (loss) loss[r] = 0.5 * (square + count * constant);
-      if (dlog_variance) dlog_variance[r] = moves ? 0.5 * (count - square) : 0;
+      if (loss)
+        loss[r] = 0.5 * (square + count * constant);
+      if (dlog_variance)
+        dlog_variance[r] = moves ? 0.5 * (count - square) : 0;
     }
   });
   return 0;
@@ -60,7 +63,8 @@ int gaussian_backward_variance(const Call& call, const Run& run) {
 
 extern const Op kGaussian[] = {
     {"gaussian_forward", gaussian_forward<float>, gaussian_forward<double>, nullptr, nullptr},
-    {"gaussian_backward_variance", gaussian_backward_variance<float>, gaussian_backward_variance<double>, nullptr, nullptr},
+    {"gaussian_backward_variance", gaussian_backward_variance<float>, gaussian_backward_variance<double>, nullptr,
+     nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr}};
 
 }  // namespace LC_ISA

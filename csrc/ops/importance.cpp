@@ -25,7 +25,8 @@ int importance_forward(const Call& call, const Run& run) {
     for (int64_t s = at; s < at + samples; ++s) sum += ::exp(beta * log_ratio[s] - loss[s] - largest);
     bound[r] = ::log(static_cast<double>(samples)) - largest - ::log(sum);
     if (weight)
-      for (int64_t s = at; s < at + samples; ++s) weight[s] = ::exp(beta * log_ratio[s] - loss[s] - largest) / sum * scale;
+      for (int64_t s = at; s < at + samples; ++s)
+        weight[s] = ::exp(beta * log_ratio[s] - loss[s] - largest) / sum * scale;
   }
   return 0;
 }
@@ -39,9 +40,8 @@ int importance_backward(const Call& call, const Run& run) {
   run.team->each(divide_up(rows, chunk), [&](int64_t task, int) {
     for (int64_t r = task * chunk; r < rows && r < (task + 1) * chunk; ++r) {
       const Vec<T> w = splat(T(weight[r]));
-      for_lanes<T>(features, [&](int64_t j, auto get, auto put) LC_LAMBDA {
-        put(d + r * features + j, get(d + r * features + j) * w);
-      });
+      for_lanes<T>(features, [&](int64_t j, auto get, auto put)
+                                 LC_LAMBDA { put(d + r * features + j, get(d + r * features + j) * w); });
     }
   });
   return 0;

@@ -25,7 +25,8 @@ struct Arc {
     }
     length_a = ::sqrt(aa);
     length_b = ::sqrt(bb);
-    if (!(length_a > 0 && length_b > 0 && isfinite(length_a) && isfinite(length_b))) return;
+    if (!(length_a > 0 && length_b > 0 && isfinite(length_a) && isfinite(length_b)))
+      return;
     double difference = 0, sum = 0;
     for (int64_t j = 0; j < n; ++j) {
       const double u = static_cast<double>(a[j]) / length_a, v = static_cast<double>(b[j]) / length_b;
@@ -38,7 +39,9 @@ struct Arc {
     straight = sine < kStraight;
   }
   double weight(double t) const { return straight ? t : ::sin(t * angle) / sine; }
-  double slope(double t) const { return (t * ::cos(t * angle) - weight(t) * ::cos(angle)) / sine; }  // d weight / d angle
+  double slope(double t) const {
+    return (t * ::cos(t * angle) - weight(t) * ::cos(angle)) / sine;
+  }  // d weight / d angle
 };
 
 // y[r,l] = a[r,l] b[r,l] t[r]; sizes r, l
@@ -98,11 +101,12 @@ int blend_backward(const Call& call, const Run& run) {
 
 }  // namespace
 
-extern const Op kInterpolate[] = {{"lerp_forward", blend<float, false>, blend<double, false>, nullptr, nullptr},
-                                  {"lerp_backward", blend_backward<float, false>, blend_backward<double, false>, nullptr, nullptr},
-                                  {"slerp_forward", blend<float, true>, blend<double, true>, nullptr, nullptr},
-                                  {"slerp_backward", blend_backward<float, true>, blend_backward<double, true>, nullptr, nullptr},
-                                  {nullptr, nullptr, nullptr, nullptr, nullptr}};
+extern const Op kInterpolate[] = {
+    {"lerp_forward", blend<float, false>, blend<double, false>, nullptr, nullptr},
+    {"lerp_backward", blend_backward<float, false>, blend_backward<double, false>, nullptr, nullptr},
+    {"slerp_forward", blend<float, true>, blend<double, true>, nullptr, nullptr},
+    {"slerp_backward", blend_backward<float, true>, blend_backward<double, true>, nullptr, nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr}};
 
 }  // namespace LC_ISA
 }  // namespace lc

@@ -20,12 +20,18 @@ struct Noise {
   int64_t first;
 
   Noise(const T* noise, const uint32_t* rows, int64_t s, int64_t l, const Clock& clock, double stream_number)
-      : given(noise), row(rows), samples(s), latent(l),
+      : given(noise),
+        row(rows),
+        samples(s),
+        latent(l),
         key{static_cast<uint32_t>(clock.seed), static_cast<uint32_t>(clock.seed >> 32)},
-        step(static_cast<uint32_t>(clock.step)), stream(static_cast<uint32_t>(stream_number)), first(clock.sample * l) {}
+        step(static_cast<uint32_t>(clock.step)),
+        stream(static_cast<uint32_t>(stream_number)),
+        first(clock.sample * l) {}
 
   const T* of(int64_t begin, int64_t count, T* scratch) const {
-    if (given) return given + begin * samples * latent;
+    if (given)
+      return given + begin * samples * latent;
     uint32_t id[kBlock] = {};
     for (int64_t r = 0; row && r < count; ++r) id[r] = row[begin + r];
     normals_rows<T>(key, id, static_cast<int>(count), static_cast<uint32_t>(first), static_cast<int>(samples * latent),
@@ -55,7 +61,9 @@ int64_t latent_space(const Call& call, int64_t capacity, int threads) {
   return c.used();
 }
 
-bool worth_sharing(int64_t rows, int64_t samples, int64_t latent) { return rows * samples * latent > 1500; }
+bool worth_sharing(int64_t rows, int64_t samples, int64_t latent) {
+  return rows * samples * latent > 1500;
+}
 
 // z[samples*r,l] kl_dim?[l] kl?[r] log_ratio?[samples*r] = h[r,2*l] noise?[samples*r,l] row?[r]; sizes r, l;
 // options: samples, stream
@@ -90,8 +98,10 @@ int latent_forward(const Call& call, const Run& run) {
         partial[j] += static_cast<double>(element[j]);
         sum += static_cast<double>(element[j]);
       }
-      if (kl) kl[r] = sum;
-      if (!log_ratio) continue;
+      if (kl)
+        kl[r] = sum;
+      if (!log_ratio)
+        continue;
       // log p(z) - log q(z | x), in which the constants cancel
       for (int64_t s = 0; s < samples; ++s) {
         const T *zs = z + (r * samples + s) * latent, *es = e + (q * samples + s) * latent;
@@ -115,9 +125,9 @@ int latent_forward(const Call& call, const Run& run) {
   return 0;
 }
 
-// dh[r,2*l] = dz[samples*r,l] h[r,2*l] beta[steps] kl_dim?[l] weight?[samples*r] noise?[samples*r,l] row?[r]; sizes r, l;
-// options: samples, stream, free_bits. Without weights the KL is the analytic one, its mean over the rows; with weights it
-// is -log_ratio of each sample, times its weight.
+// dh[r,2*l] = dz[samples*r,l] h[r,2*l] beta[steps] kl_dim?[l] weight?[samples*r] noise?[samples*r,l] row?[r]; sizes r,
+// l; options: samples, stream, free_bits. Without weights the KL is the analytic one, its mean over the rows; with
+// weights it is -log_ratio of each sample, times its weight.
 template <class T>
 int latent_backward(const Call& call, const Run& run) {
   T* dh = run.get<T>(call, 0);
@@ -171,11 +181,11 @@ int posterior_forward(const Call& call, const Run& run) {
   const int64_t rows = run.size(call, 0), latent = run.size(call, 1);
   for (int64_t r = 0; r < rows; ++r) {
     const T* from = h + r * 2 * latent;
-    if (mu) std::memcpy(mu + r * latent, from, sizeof(T) * static_cast<size_t>(latent));
+    if (mu)
+      std::memcpy(mu + r * latent, from, sizeof(T) * static_cast<size_t>(latent));
     if (logvar)
-      for_lanes<T>(latent, [&](int64_t j, auto get, auto put) LC_LAMBDA {
-        put(logvar + r * latent + j, clamp_logvar<T>(get(from + latent + j)));
-      });
+      for_lanes<T>(latent, [&](int64_t j, auto get, auto put)
+                               LC_LAMBDA { put(logvar + r * latent + j, clamp_logvar<T>(get(from + latent + j))); });
   }
   return 0;
 }

@@ -11,13 +11,15 @@ namespace lc {
 namespace LC_ISA {
 namespace {
 
-constexpr int64_t kRowChunk = 64;     // rows that one task of the forward pass takes
-constexpr int64_t kInputChunk = 32;   // inputs that one task of the input gradient takes
+constexpr int64_t kRowChunk = 64;                           // rows that one task of the forward pass takes
+constexpr int64_t kInputChunk = 32;                         // inputs that one task of the input gradient takes
 constexpr int64_t kWeightChunk = kHeight * (64 / kHeight);  // inputs that one task of the weight gradient takes
-constexpr double kAlone = 1e6;        // multiply-adds under which one thread is faster
+constexpr double kAlone = 1e6;                              // multiply-adds under which one thread is faster
 
 // Rows too short, or outputs too few, for a search for zeros.
-bool may_list(int64_t depth, int64_t panels) { return depth >= 64 && panels >= 2; }
+bool may_list(int64_t depth, int64_t panels) {
+  return depth >= 64 && panels >= 2;
+}
 
 // Lists of the nonzeros of groups of rows, cut into chunks; a chunk whose rows have few zeros is left dense.
 template <class T>
@@ -44,7 +46,8 @@ struct RowLists {
       length[group] = make_list(list + group * stride, value + m * stride, stride, x + m * depth, depth, rows, depth);
       seen += depth;
       left += length[group];
-      if (static_cast<double>(left) > kListShare * static_cast<double>(seen)) return;
+      if (static_cast<double>(left) > kListShare * static_cast<double>(seen))
+        return;
     }
     listed[begin / kRowChunk] = 1;
   }
@@ -128,7 +131,7 @@ int linear_forward(const Call& call, const Run& run) {
     for (int64_t r = 0; ragged && r < end - begin; ++r)
       std::memcpy(target + r * out, o.c + r * o.c_row, static_cast<size_t>(columns) * sizeof(T));
     if (!in_tile)
-      kActivateRows<T>[static_cast<int>(kind)](target, before ? before + begin * out + column : nullptr, end - begin,
+      kActivateRows<T>[static_cast<int>(kind)](target, before ? before + begin* out + column : nullptr, end - begin,
                                                columns, out);
   });
   return 0;
@@ -175,7 +178,8 @@ int linear_backward_input(const Call& call, const Run& run) {
     run.team->each_if(!alone, blocks, [&](int64_t b, int) {
       T* to = space.columns + b * block;
       const int64_t r = b * kPanel<T>, count = rows - r < kPanel<T> ? rows - r : int64_t{kPanel<T>};
-      if (count < kPanel<T>) std::memset(to, 0, static_cast<size_t>(block) * sizeof(T));
+      if (count < kPanel<T>)
+        std::memset(to, 0, static_cast<size_t>(block) * sizeof(T));
       std::memset(to + out * kPanel<T>, 0, static_cast<size_t>((depth - out) * kPanel<T>) * sizeof(T));
       transpose(to, kPanel<T>, dy + r * out, out, count, out);
     });
@@ -200,7 +204,8 @@ int linear_backward_input(const Call& call, const Run& run) {
       const int64_t r = b.begin * kPanel<T>, end = b.end * kPanel<T> < rows ? b.end * kPanel<T> : rows;
       const int64_t at = r * in + i;
       transpose(dx + at, in, o.c, o.c_row, inputs, end - r);
-      if (kind) kDeriveRows<T>[kind](dx + at, x + at, before ? before + at : nullptr, end - r, inputs, in);
+      if (kind)
+        kDeriveRows<T>[kind](dx + at, x + at, before ? before + at : nullptr, end - r, inputs, in);
     });
   }
   return 0;
@@ -231,19 +236,15 @@ int64_t weight_space(const Call& call, int64_t capacity, int threads) {
   return c.used();
 }
 
-// Rows [begin, end) of dy into panels.
+// Rows [begin, end) of dy into panels, the last one padded with zeros.
 template <class T>
 void pack_panels(T* panels, const T* dy, int64_t rows, int64_t out, int64_t begin, int64_t end) {
   for (int64_t r = begin; r < end; ++r)
-    for (int64_t column = 0; column < out; column += kLanes<T>) {
+    for (int64_t column = 0; column < round_up(out, kPanel<T>); column += kLanes<T>) {
       T* to = panels + column / kPanel<T> * rows * kPanel<T> + r * kPanel<T> + column % kPanel<T>;
-      if (out - column >= kLanes<T>) {
-        store<T>(to, load<T>(dy + r * out + column));
-      } else {
-        store<T>(to, load_first<T>(dy + r * out + column, static_cast<int>(out - column)));
-        for (int64_t pad = column + kLanes<T>; pad % kPanel<T> != 0; pad += kLanes<T>)
-          store<T>(to + pad - column, Vec<T>{});
-      }
+      const T* from = dy + r * out + column;
+      const int64_t left = out - column;
+      store<T>(to, left >= kLanes<T> ? load<T>(from) : load_first<T>(from, left > 0 ? static_cast<int>(left) : 0));
     }
 }
 
@@ -267,8 +268,8 @@ void pack_inputs(const WeightSpace<T>& space, const T* x, int64_t rows, int64_t 
     }
 }
 
-// Computes the gradient tile by tile. stored: where it goes, added to what is there if `accumulate`; null: each finished
-// tile is handed to sink(offset in the weights, tile, count), one run of a panel at a time.
+// Computes the gradient tile by tile. stored: where it goes, added to what is there if `accumulate`; null: each
+// finished tile is handed to sink(offset in the weights, tile, count), one run of a panel at a time.
 template <class T, class Sink>
 LC_INLINE void weight_gradient(const Call& call, const Run& run, const T* dy, const T* x, T* stored, bool accumulate,
                                Sink&& sink) {
@@ -328,7 +329,8 @@ LC_INLINE void weight_gradient(const Call& call, const Run& run, const T* dy, co
           store<T>(bias + v, sum);
         }
       }
-      if (!stored) sink(q * panel_size + begin * kPanel<T>, piece, (end - begin) * kPanel<T>);
+      if (!stored)
+        sink(q * panel_size + begin * kPanel<T>, piece, (end - begin) * kPanel<T>);
     }
   });
 }

@@ -45,8 +45,9 @@ int norm_forward(const Call& call, const Run& run) {
 
 }  // namespace
 
-extern const Op kNorm[] = {{"norm_forward", norm_forward<float>, norm_forward<double>, norm_space<float>, norm_space<double>},
-                           {nullptr, nullptr, nullptr, nullptr, nullptr}};
+extern const Op kNorm[] = {
+    {"norm_forward", norm_forward<float>, norm_forward<double>, norm_space<float>, norm_space<double>},
+    {nullptr, nullptr, nullptr, nullptr, nullptr}};
 
 }  // namespace LC_ISA
 }  // namespace lc

@@ -46,9 +46,10 @@ int score_forward(const Call& call, const Run& run) {
 
 }  // namespace
 
-extern const Op kObjective[] = {{"objective_forward", objective_forward<float>, objective_forward<double>, nullptr, nullptr},
-                                {"score_forward", score_forward<float>, score_forward<double>, nullptr, nullptr},
-                                {nullptr, nullptr, nullptr, nullptr, nullptr}};
+extern const Op kObjective[] = {
+    {"objective_forward", objective_forward<float>, objective_forward<double>, nullptr, nullptr},
+    {"score_forward", score_forward<float>, score_forward<double>, nullptr, nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr}};
 
 }  // namespace LC_ISA
 }  // namespace lc

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .base import Backend, Bound, NonFiniteError
 from .cpu import CpuBackend, get_num_threads, set_num_threads
 from .reference import ReferenceBackend
@@ -9,11 +11,11 @@ from .reference import ReferenceBackend
 _BACKENDS: dict[str, Backend] = {"cpu": CpuBackend(), "reference": ReferenceBackend()}
 
 
-def get_backend(name: str) -> Backend:
+def get_backend(name: Any) -> Backend:
     """The backend of that name; "auto" is the CPU, where NumPy arrays live. Raises ValueError for any other."""
     if name == "auto":
         name = "cpu"
-    if name not in _BACKENDS:
+    if not isinstance(name, str) or name not in _BACKENDS:
         raise ValueError(f"backend: expected one of auto, {', '.join(_BACKENDS)}, got {name!r}")
     return _BACKENDS[name]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -33,7 +34,7 @@ def get_num_threads() -> int:
 
 def aligned(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     """A zeroed array whose first element starts a cache line."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.zeros(size + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + size].view(dtype).reshape(shape)
@@ -63,7 +64,10 @@ class CpuBackend(Backend):
     def bind(
         self, plan: Plan, capacity: int, state: Arrays, threads: int | None = None, instruction_set: str = "auto"
     ) -> CpuBound:
-        return CpuBound(plan, capacity, state, threads or _threads, instruction_set)
+        try:
+            return CpuBound(plan, capacity, state, threads or _threads, instruction_set)
+        except MemoryError:
+            raise MemoryError(f"{plan.name}: a run of {capacity} rows takes more memory than there is") from None
 
 
 class CpuBound(Bound):
@@ -94,7 +98,7 @@ class CpuBound(Bound):
                 return self.core.add_temporary(CpuBackend().allocate(b).nbytes)
             return self.core.add_external(b.name, CpuBackend().allocate(b).nbytes, "")
         if b.role == "temporary":
-            return self.core.add_temporary(b.bytes(self.capacity))
+            return self.core.add_temporary(min(b.bytes(self.capacity), 2**63 - 1))
         units = [unit for _, unit in map(size_of, b.shape) if unit]
         return self.core.add_external(b.name, b.bytes(1), units[0] if units else "")
 

@@ -30,6 +30,11 @@ class ReferenceBackend(Backend):
         return ReferenceBound(plan, capacity, state)
 
 
+def _poisoned(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """What no op may read before another wrote it: NaN, or row numbers beyond any data."""
+    return np.full(shape, 2**32 - 1, np.uint32) if dtype == "uint32" else np.full(shape, np.nan)
+
+
 class ReferenceBound(Bound):
     def __init__(self, plan: Plan, capacity: int, state: Arrays) -> None:
         self.plan, self.capacity = plan, capacity
@@ -45,9 +50,11 @@ class ReferenceBound(Bound):
                 values[b.name] = np.full((b.array_shape(0)[0], b.array_shape(0)[1] + 1), np.nan)
             elif b.role in ("temporary", "output") and b.layout == "array":
                 kept = arrays[b.name] if "steps" in b.shape else None
-                values[b.name] = np.full(b.array_shape(clock.rows, steps), np.nan) if kept is None else kept
+                values[b.name] = _poisoned(b.array_shape(clock.rows, steps), b.dtype) if kept is None else kept
             elif b.role != "state":
                 array = arrays[b.name]
+                if b.layout == "array":
+                    array = array.reshape(-1)[: b.elements(clock.rows, steps)].reshape(b.array_shape(clock.rows, steps))
                 values[b.name] = array.astype(np.float64) if array.dtype == np.float32 else array
         for call in self.plan.calls:
             op = OPS[call.op]
@@ -67,6 +74,13 @@ class ReferenceBound(Bound):
         for iteration in range(steps):
             step, epoch, offset = map(int, progress)
             rows = min(batch, data_rows - offset)
-            self.run(arrays, Clock(rows, step, epoch, offset, iteration, 0, seed))
-            last = offset + rows >= data_rows
-            progress[:] = step + 1, epoch + last, 0 if last else offset + rows
+            before = {name: storage.copy() for name, storage in self._state.items()}
+            try:
+                self.run(arrays, Clock(rows, step, epoch, offset, iteration, 0, seed))
+                last = offset + rows >= data_rows
+                progress[:] = step + 1, epoch + last, 0 if last else offset + rows
+            except BaseException:  # Ctrl-C comes anywhere; whole steps alone are kept
+                if progress[0] == step:
+                    for name, storage in before.items():
+                        self._state[name][...] = storage
+                raise

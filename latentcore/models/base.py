@@ -3,46 +3,25 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .. import training
 from ..backends import Backend, Bound, get_backend, get_num_threads
-from ..checks import check_array, check_int, check_option, check_real, check_seed, not_fitted
-from ..io import write_model
+from ..checks import as_array, check_array, check_int, check_option, check_real, check_seed, not_fitted, shown
 from ..layers import Linear, Sink, Store, Update, apply_stored, forward
 from ..ops import Clock
-from ..ops.linear import ACTIVATIONS
-from ..ops.random import STREAMS, philox_uniform
+from ..ops.random import STREAMS
 from ..plan import Buffer, Dim, Plan, rows, size_of
+from . import files
 from .estimator import Estimator
+from .network import Network, check_network
 
-LIKELIHOODS = ("bernoulli", "gaussian")
 _CAPACITIES = (1, 16, 128, 1024)
 _IDLE_PLANS = 4  # bound plans of one kind that wait for the next call
-
-
-@dataclass(frozen=True)
-class Network:
-    """The checked architecture that a model's weights belong to."""
-
-    n_features: int
-    latent_dim: int
-    hidden: tuple[int, ...]
-    activation: str
-    likelihood: str
-    variance: float | str
-    dtype: str
-
-    @property
-    def learned_variance(self) -> bool:
-        """Whether the decoder has a log-variance of its own."""
-        return self.likelihood == "gaussian" and self.variance == "learned"
 
 
 class Model(Estimator):
@@ -69,7 +48,8 @@ class Model(Estimator):
     def initialize(self, n_features: int) -> Any:
         """Gives the model fresh weights for data of `n_features` features, drawn as PyTorch draws them: uniform in
         +-1 / sqrt(inputs). Forgets all training. Returns self. Raises TypeError or ValueError for wrong parameters."""
-        network = self._check_network(check_int(n_features, "n_features", 1))
+        network = check_network(self.get_params(), n_features)
+        network.check_size()
         seed = check_seed(self.random_state)
         self._adopt(network, get_backend(self.backend), seed)
         for step, layer in enumerate(self._encoder() + self._decoder()):
@@ -80,25 +60,6 @@ class Model(Estimator):
             self._backend.bind(plan, len(u), {}).run({"u": u}, Clock(rows=len(u), step=step, seed=seed))
             self._backend.put(self._storage[layer.name], (2 * u - 1) / u.dtype.type(math.sqrt(layer.inputs)))
         return self
-
-    def _check_network(self, n_features: int) -> Network:
-        hidden = self.hidden
-        if isinstance(hidden, (int, np.integer)) and not isinstance(hidden, bool):
-            hidden = (hidden,)
-        if isinstance(hidden, str) or not hasattr(hidden, "__iter__"):
-            raise TypeError(f"hidden: expected a sequence of layer widths, got {hidden!r}")
-        variance = self.variance
-        if variance != "learned":
-            variance = check_real(variance, "variance", 0, above=True)
-        return Network(
-            n_features,
-            check_int(self.latent_dim, "latent_dim", 1),
-            tuple(check_int(width, "hidden", 1) for width in hidden),
-            check_option(self.activation, "activation", ACTIVATIONS),
-            check_option(self.likelihood, "likelihood", LIKELIHOODS),
-            variance,
-            check_option(self.dtype, "dtype", ("float32", "float64")),
-        )
 
     def _adopt(self, network: Network, backend: Backend, seed: int) -> None:
         """Takes on zeroed storage for the weights of a network and for Adam's moments."""
@@ -113,7 +74,6 @@ class Model(Estimator):
         }
         self._plans: dict[Any, Plan] = {}
         self._idle: dict[Any, list[Bound]] = {}
-        self._training = threading.Lock()
         self._minibatches: tuple[int, int] | None = None
 
     def _encoder(self) -> list[Linear]:
@@ -163,8 +123,8 @@ class Model(Estimator):
 
     def set_parameters(self, parameters: Mapping[str, Any]) -> Any:
         """Sets weights by name, some or all, from arrays of the shapes that ``parameters()`` gives; Adam's moments stay.
-        Returns self. Raises KeyError for an unknown name, ValueError for a wrong shape or numbers that are not finite;
-        nothing is changed then."""
+        Returns self. Raises KeyError for an unknown name, TypeError for what is no array of real numbers, ValueError for a
+        wrong shape or numbers that are not finite; nothing is changed then."""
         self._check_fitted()
         self._write("", parameters)
         return self
@@ -175,16 +135,14 @@ class Model(Estimator):
         current = self._read(kind)
         for name, value in parameters.items():
             if name not in current:
-                raise KeyError(f"parameters: {name!r} is not one of {', '.join(current)}")
-            array = np.asarray(value)
-            if array.dtype.kind not in "biuf" or array.shape != current[name].shape:
-                raise ValueError(
-                    f"parameters: {name}: expected shape {current[name].shape}, got {array.dtype} {array.shape}"
-                )
+                raise KeyError(f"parameters: expected names from {', '.join(current)}, got {shown(name)}")
+            array = as_array(value, f"parameters: {name}")
+            if array.shape != current[name].shape:
+                raise ValueError(f"parameters: {name}: expected shape {current[name].shape}, got {array.shape}")
             with np.errstate(over="ignore"):
                 array = array.astype(self._network.dtype)
             if not np.isfinite(array).all():
-                raise ValueError(f"parameters: {name}: expected finite numbers")
+                raise ValueError(f"parameters: {name}: expected finite numbers in {array.dtype}")
             current[name] = array
         for name, _, inputs in self._weights():
             if inputs:
@@ -318,8 +276,14 @@ class Model(Estimator):
     def fit(self, X: Any, y: Any = None) -> Any:
         """Trains afresh with the constructor's settings on X (rows, n_features); y is ignored. Returns self."""
         data = check_array(X, "X", check_option(self.dtype, "dtype", ("float32", "float64")))
-        self.initialize(data.shape[1])
-        training.train(self, data)
+        before = dict(vars(self))
+        try:
+            self.initialize(data.shape[1])
+            training.train(self, data)
+        except Exception:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
         return self
 
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
@@ -375,105 +339,17 @@ class Model(Estimator):
         self._backend.bind(plan, clock.rows, self._storage).run({**inputs, **outputs}, clock)
         return float(outputs["metrics"][0, 0]), self._read(":gradient", outputs)
 
-    # ---- copies and pickles -----------------------------------------------------------------------------------------------------
+    # ---- copies, pickles and files --------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"params": self.get_params()}
-        if hasattr(self, "_storage"):
-            state["fitted"] = {
-                "network": self._network,
-                "backend": self._backend.name,
-                "seed": self.seed_,
-                "weights": {kind: self._read(kind) for kind in ("", ":m", ":v")},
-                "progress": self._progress.copy(),
-                "history": self.history_,
-            }
-        return state
+        return files.state_of(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state["params"])
-        if "fitted" in state:
-            fitted = state["fitted"]
-            self._adopt(fitted["network"], get_backend(fitted["backend"]), fitted["seed"])
-            for kind, weights in fitted["weights"].items():
-                self._write(kind, weights)
-            self._progress[:] = fitted["progress"]
-            self.history_ = fitted["history"]
-
-    # ---- files ----------------------------------------------------------------------------------------------------------
-
-    _saved_functions = ("encode", "decode", "reconstruct")
+        files.set_state(self, state)
 
     def _save(self, path: Any) -> None:
-        self._check_fitted()
-        network = vars(self._network) | {"hidden": list(self._network.hidden)}
-        config = {k: list(v) if isinstance(v, tuple) else v for k, v in self.get_params().items()}
-        for name, value in config.items():
-            if not isinstance(value, (str, int, float, list, type(None))):
-                raise TypeError(f"{name}: expected a plain value in a model to save, got {value!r}; give it to lc.train")
-        tensors = self._read("")
-        for kind in (":m", ":v"):
-            tensors |= {name + kind: array for name, array in self._read(kind).items()}
-        tensors |= {f"history:{name}": array for name, array in self.history_.items()}
-        golden = self._golden_input()
-        tensors |= {"golden:input": golden, "golden:output": self.reconstruct(golden)}
-        header = {
-            "model": type(self).__name__,
-            "config": config,
-            "network": network,
-            "seed": self.seed_,
-            "progress": self._progress.tolist(),
-            "minibatches": self._minibatches,
-            "plans": {f: self._plan(f).to_dict() for f in self._saved_functions},
-        }
-        write_model(path, header, tensors)
+        files.save(self, path)
 
-    def _golden_input(self) -> np.ndarray:
-        return philox_uniform(0, np.arange(2), self._network.n_features, 0, 0).astype(self._network.dtype)
-
-    @classmethod
-    def _load(cls, path: Any, header: dict[str, Any], tensors: dict[str, np.ndarray], backend: str) -> Any:
-        """A model from what a file holds; every number in it is checked before it is believed."""
-        try:
-            config, stored = header["config"], dict(header["network"])
-            unknown = set(config) ^ set(cls._defaults())
-            if unknown:
-                raise ValueError(f"config: {sorted(unknown)[0]!r} is unknown or missing")
-            model = cls(**{**config, "hidden": tuple(config["hidden"]) if isinstance(config["hidden"], list) else config["hidden"]})
-            shaped = cls(**{k: stored[k] for k in stored if k != "n_features"})
-            network = shaped._check_network(check_int(stored["n_features"], "n_features", 1, 2**31))
-            progress = [check_int(p, "progress", 0, 2**62) for p in header["progress"]]
-            if len(progress) != 3:
-                raise ValueError(f"progress: expected 3 numbers, got {len(progress)}")
-            minibatches = header["minibatches"]
-            if minibatches is not None:
-                minibatches = (check_int(minibatches[0], "minibatches", 1), check_int(minibatches[1], "minibatches", 1))
-            model._network = network
-            for name, out, inputs in model._weights():
-                shapes = {f"{name}.weight": (out, inputs), f"{name}.bias": (out,)} if inputs else {name: (1,)}
-                for tensor, shape in shapes.items():
-                    for kind in ("", ":m", ":v"):
-                        found = tensors[tensor + kind]
-                        if found.shape != shape or found.dtype != network.dtype:
-                            raise ValueError(f"{tensor + kind}: expected {network.dtype} {shape}, got {found.dtype} {found.shape}")
-            model._adopt(network, get_backend(backend), check_int(header["seed"], "seed", 0, 2**64 - 1))
-            for kind in ("", ":m", ":v"):
-                model._write(kind, {name: tensors[name + kind] for name in model._read("")})
-            if any(model._plan(f).to_dict() != header["plans"][f] for f in cls._saved_functions):
-                raise ValueError("plans: they differ from those of this version")
-            golden = tensors["golden:output"]
-            computed = model.reconstruct(model._golden_input())
-            eps = np.finfo(network.dtype).eps * math.sqrt(max(network.n_features, *network.hidden, 1))
-            close = golden.shape == computed.shape and np.allclose(
-                computed, golden, rtol=0, atol=100 * eps * float(np.abs(computed).max() + 1)
-            )
-            if not close:
-                raise ValueError("golden:output: the weights do not reproduce it")
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
-            raise ValueError(f"{path}: not a sound model file: {what}") from None
-        model.backend = backend
-        model._progress[:] = progress
-        model._minibatches = minibatches
-        model.history_ = {k[8:]: v for k, v in tensors.items() if k.startswith("history:")}
-        return model
+    def _check_save(self, path: Any, name: str) -> None:
+        """Raises what saving to that path would raise."""
+        files.check_save(self, path, name)

@@ -189,7 +189,8 @@ class VAE(Model):
     def _beta_at(self, epochs: np.ndarray) -> np.ndarray:
         """The weight of the KL at (fractional) epochs."""
         beta, warmup = check_real(self.beta, "beta", 0), check_real(self.kl_warmup, "kl_warmup", 0)
-        return np.full(len(epochs), beta) if warmup == 0 else beta * np.minimum(1.0, epochs / warmup)
+        with np.errstate(over="ignore"):
+            return np.full(len(epochs), beta) if warmup == 0 else beta * np.minimum(1.0, epochs / warmup)
 
     def _validation(self, X: np.ndarray, seed: int) -> dict[str, float]:
         """Mean loss, recon and kl of the rows of X, each row with a noise of its own."""

@@ -26,7 +26,7 @@ _FUNCTIONS: dict[str, tuple[Callable[..., np.ndarray], Callable[..., np.ndarray]
     "identity": (lambda x: x, lambda y, x: np.ones_like(y)),
     "relu": (lambda x: np.maximum(x, 0), lambda y, x: (y > 0) * 1.0),
     "leaky_relu": (lambda x: np.where(x > 0, x, LEAKY_SLOPE * x), lambda y, x: np.where(y > 0, 1, LEAKY_SLOPE)),
-    "tanh": (np.tanh, lambda y, x: 1 - y * y),
+    "tanh": (np.tanh, lambda y, x: (1 - y) * (1 + y)),
     "sigmoid": (sigmoid, lambda y, x: y * (1 - y)),
     "softplus": (softplus, lambda y, x: -np.expm1(-y)),
     "gelu": (lambda x: x * _normal_cdf(x), lambda y, x: _normal_cdf(x) + x * np.exp(-x * x / 2) / sqrt(2 * pi)),

@@ -37,8 +37,10 @@ def philox_normal(seed: int, row: np.ndarray, width: int, step: int, stream: int
     """(rows, width) standard normals by Box-Muller: words 0, 1 and 2, 3 of a counter give two each."""
     begin, end = first // 4 * 4, (first + width + 3) // 4 * 4
     u = philox_uniform(seed, row, end - begin, step, stream, begin).reshape(len(row), -1, 2)
-    radius, angle = np.sqrt(-2 * np.log(u[..., 0])), 2 * np.pi * u[..., 1]
-    normal = np.stack([radius * np.cos(angle), radius * np.sin(angle)], -1).reshape(len(row), end - begin)
+    radius, quarter = np.sqrt(-2 * np.log(u[..., 0])), np.round(4 * u[..., 1])
+    angle = 2 * np.pi * (u[..., 1] - quarter / 4)  # exact but for the product, so that small cosines and sines are good too
+    turn = (np.cos(angle) + 1j * np.sin(angle)) * np.array([1, 1j, -1, -1j])[quarter.astype(int) % 4]
+    normal = np.stack([radius * turn.real, radius * turn.imag], -1).reshape(len(row), end - begin)
     return normal[:, first - begin :][:, :width]
 
 

@@ -1,0 +1,206 @@
+"""Running a bound plan allocates nothing, whatever its length: calls of the C library are counted by a shim that is
+loaded before it. On one thread a run takes no lock and makes no system call."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+SHIM = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+long counted[4]; /* allocations, mappings, threads, locks */
+#define COUNT(i) __atomic_fetch_add(&counted[i], 1, __ATOMIC_RELAXED)
+#define REAL(type, name) \
+  static type (*real)(); \
+  if (!real) real = (type(*)())dlsym(RTLD_NEXT, #name)
+
+void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
+void *__libc_memalign(size_t, size_t);
+
+void *malloc(size_t size) { return COUNT(0), __libc_malloc(size); }
+void *calloc(size_t n, size_t size) { return COUNT(0), __libc_calloc(n, size); }
+void *realloc(void *p, size_t size) { return COUNT(0), __libc_realloc(p, size); }
+void *memalign(size_t to, size_t size) { return COUNT(0), __libc_memalign(to, size); }
+void *aligned_alloc(size_t to, size_t size) { return COUNT(0), __libc_memalign(to, size); }
+int posix_memalign(void **p, size_t to, size_t size) {
+  COUNT(0);
+  *p = __libc_memalign(to, size);
+  return *p ? 0 : ENOMEM;
+}
+void *mmap(void *at, size_t size, int protection, int flags, int file, off_t offset) {
+  COUNT(1);
+  return (void *)syscall(SYS_mmap, at, size, protection, flags, file, offset);
+}
+int munmap(void *at, size_t size) { return COUNT(1), (int)syscall(SYS_munmap, at, size); }
+void *sbrk(intptr_t by) {
+  REAL(void *, sbrk);
+  return COUNT(1), real(by);
+}
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
+  REAL(int, pthread_create);
+  return COUNT(2), real(thread, attributes, start, argument);
+}
+int pthread_mutex_lock(pthread_mutex_t *mutex) {
+  REAL(int, pthread_mutex_lock);
+  return COUNT(3), real(mutex);
+}
+int pthread_mutex_trylock(pthread_mutex_t *mutex) {
+  REAL(int, pthread_mutex_trylock);
+  return COUNT(3), real(mutex);
+}
+"""
+
+COMMON = """
+import ctypes, json, os, sys
+import numpy as np
+import latentcore as lc
+from latentcore.training import Trainer
+
+lc.set_num_threads(1)  # a thread of the pool would outlive the one that is killed
+rng = np.random.default_rng(0)
+MODELS = {
+    "vae": lc.VAE(9, (130, 60), random_state=0),
+    "float64": lc.VAE(9, (130,), activation="gelu", dtype="float64", random_state=0),
+    "importance": lc.VAE(9, (130,), importance_samples=3, max_grad_norm=1.0, random_state=0),
+    "learned": lc.VAE(9, (130,), likelihood="gaussian", variance="learned", activation="silu", random_state=0),
+    "autoencoder": lc.Autoencoder(9, (130,), random_state=0),
+}
+for model in MODELS.values():
+    model.initialize(100)
+
+def function(model, name, batch, threads):
+    call = lc.compile(model, name, batch=batch, threads=threads)
+    x = rng.random((batch, 9 if name == "decode" else 100)).astype(model.dtype)
+    out = call(x)
+    for _ in range(20):
+        call(x, out=out)
+    return call, x, out
+"""
+
+COUNT = """
+counted = (ctypes.c_long * 4).in_dll(ctypes.CDLL(sys.argv[1]), "counted")
+
+def during(call, *arguments):
+    before = counted[:]
+    call(*arguments)
+    return [b - a for a, b in zip(before, counted[:])]
+
+def nothing(*arguments):
+    pass
+
+def calls(call, x, out, count):
+    for _ in range(count):
+        call(x, out=out)
+
+def slices(threads):
+    # one call of the core for one step, and one for 200, that cross the ends of epochs
+    found = {}
+    for name, model in MODELS.items():
+        trainer = Trainer(model, rng.random((300, 100)), batch_size=64)
+        arrays = {"data": trainer.X, "learning_rate": np.full(200, 1e-3), "beta": np.ones(200),
+                  "metrics": np.empty((200, trainer.width))}
+        arrays = [arrays[b.name] for b in trainer.bound._external]
+        run = lambda steps: trainer.bound.core.train(arrays, model._progress, 0, 300, 64, steps)
+        run(20)
+        found[name] = [during(run, steps) for steps in (1, 200)]
+    return found
+
+during(nothing)
+during(np.empty, 1 << 22)
+found = {"itself": during(nothing), "array": during(np.empty, 1 << 22)}
+for threads in (1, 2):
+    lc.set_num_threads(threads)
+    found[f"train {threads}"] = slices(threads)
+    for batch in (1, 16):
+        for name in ("decode", "encode", "posterior", "reconstruct", "score_samples"):
+            for kind in ("vae", "float64"):
+                made = function(MODELS[kind], name, batch, threads)
+                during(calls, *made, 3)
+                found[f"{name} {kind} {batch} {threads}"] = during(calls, *made, 1000)
+json.dump(found, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def counts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What was counted in a process of its own."""
+    compiler = shutil.which("cc")
+    if compiler is None or not sys.platform.startswith("linux"):
+        pytest.skip("a C compiler and Linux are needed to count allocations")
+    shim = tmp_path_factory.mktemp("shim") / "shim.so"
+    built = subprocess.run(
+        [compiler, "-shared", "-fPIC", "-w", "-O1", "-o", shim, "-x", "c", "-", "-ldl"],
+        input=SHIM, capture_output=True, text=True,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    environment = {**os.environ, "LD_PRELOAD": str(shim), "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", COMMON + COUNT, str(shim)]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    if "__libc_" in run.stderr:
+        pytest.skip("the C library is not glibc")
+    assert run.returncode == 0, run.stderr
+    found: dict[str, Any] = json.loads(run.stdout)
+    return found
+
+
+def test_the_shim_counts(counts: dict[str, Any]) -> None:
+    assert counts["itself"] == [0, 0, 0, 0]
+    assert counts["array"][0] >= 1
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_training_allocates_nothing_a_step(threads: int, counts: dict[str, Any]) -> None:
+    for model, (one, many) in counts[f"train {threads}"].items():
+        assert many[:3] == one[:3], model
+        assert many[1:3] == [0, 0], model
+        if threads == 1:
+            assert many[3] == one[3], model
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("batch", [1, 16])
+@pytest.mark.parametrize("name", ["decode", "encode", "posterior", "reconstruct", "score_samples"])
+def test_a_compiled_call_allocates_nothing(name: str, batch: int, threads: int, counts: dict[str, Any]) -> None:
+    for model in ("vae", "float64"):
+        allocations, mappings, started, locks = counts[f"{name} {model} {batch} {threads}"]
+        assert [allocations, mappings, started] == [0, 0, 0], model
+        if threads == 1:
+            assert locks == 0, model
+
+
+STRICT = """
+names = ("decode", "reconstruct", "score_samples")
+made = [function(model, name, 16, 1) for model in MODELS.values() for name in names]
+os.write(1, b"bound ")
+if ctypes.CDLL(None).prctl(22, 1, 0, 0, 0) == 0:  # seccomp: a system call other than read and write kills
+    for call, x, out in made:
+        for i in range(200):
+            call(x, out=out)
+    os.write(1, b"ran ")
+    os.getppid()
+os.write(1, b"went on")
+"""
+
+
+def test_a_run_on_one_thread_makes_no_system_call() -> None:
+    if not sys.platform.startswith("linux"):
+        pytest.skip("Linux can forbid system calls")
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    run = subprocess.run([sys.executable, "-c", COMMON + STRICT], env=environment, capture_output=True, timeout=60)
+    if run.stdout == b"bound went on":
+        pytest.skip("seccomp is not to be had here")
+    assert run.stdout == b"bound ran ", run.stderr
+    assert run.returncode == -9
