@@ -24,11 +24,6 @@ bool is_plain(const py::array& a) {
   return (a.flags() & py::array::c_style) && (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_);
 }
 
-bool is_native(PyObject* descr, int type) {
-  const auto* d = py::detail::array_descriptor_proxy(descr);
-  return d->type_num == type && d->byteorder == '=';
-}
-
 // A buffer of `bytes` or more, aligned and C-contiguous. Kept alive by the caller for the time of the run.
 void* pointer_of(py::array& a, int64_t bytes, const char* name) {
   if (!is_plain(a))

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import _core
 from .backends import get_backend, get_num_threads
-from .backends.cpu import CpuBound
+from .backends.cpu import CpuBackend
 from .checks import as_array, check_bool, check_int, check_option, check_seed, shown
 from .io import read_model
 from .models import MODELS, VAE, Model, files
@@ -36,15 +36,17 @@ def _check_model(model: Any, kind: type[Model] = Model) -> None:
 
 
 def save(model: Model, path: Any) -> None:
-    """Writes a model with all that training needs to go on, as one safetensors file, whole or not at all. Raises TypeError
-    for a model whose constructor was given what no file can hold (a function, a generator), OSError."""
+    """Writes a model with all that training needs to go on, as one safetensors file, whole or not at all: it replaces a
+    file of that name and keeps its permissions. path: str, bytes or os.PathLike. Raises TypeError or ValueError for a
+    model whose constructor was given what no file can hold (a function, a generator, infinity), OSError."""
     _check_model(model)
     model._save(path)
 
 
 def load(path: Any, backend: str = "auto") -> Model:
     """Reads a model that ``save`` or a checkpoint wrote. Raises ValueError, naming what is wrong, for any other file, for
-    weights that are not finite and for weights that do not reproduce the output stored with them; OSError."""
+    one that is damaged in any byte, and for weights that are not finite or do not reproduce the output stored with them;
+    OSError. What it allocates is bounded by the size of the file."""
     get_backend(backend)
     header, tensors = read_model(path)
     kind = header.get("model")
@@ -61,9 +63,7 @@ def sample(model: VAE, n: int, random_state: Any = None) -> np.ndarray:
     return model._apply(model._plan("sample"), {}, n, Clock(seed=check_seed(random_state)))["x_mean"]
 
 
-def interpolate(
-    model: Model, *points: Any, steps: int = 9, method: str = "slerp", space: str = "data"
-) -> np.ndarray:
+def interpolate(model: Model, *points: Any, steps: int = 9, method: str = "slerp", space: str = "data") -> np.ndarray:
     """The decoded path through two points or more, (rows, n_features): `steps` rows from each point to the next, ends
     included and shared, so that ``(points - 1) * (steps - 1) + 1`` in all. method: "slerp" or "linear". space: "data" for
     points of n_features, "latent" for codes; a point is one row, or an array of many. Raises TypeError or ValueError."""
@@ -106,11 +106,8 @@ def compile(
     batch = check_int(batch, "batch", 1, 2**31 - 1)
     threads = check_int(threads, "threads", 1, 256)
     dtype = model._network.dtype if weights is None else check_option(weights, "weights", ("float32", "float64"))
-    copy = type(model)(**model.get_params())
-    copy._adopt(type(model._network)(**{**vars(model._network), "dtype": dtype}), get_backend("cpu"), model.seed_)
-    copy.set_parameters(model.parameters())
-    plan = copy._plan(_FUNCTIONS[function])
-    bound: CpuBound = copy._backend.bind(plan, batch, copy._storage, threads)  # type: ignore[assignment]
+    plan, snapshot = model._snapshot(_FUNCTIONS[function], dtype)
+    bound = CpuBackend().bind(plan, batch, snapshot, threads)
 
     def port(b: Buffer, name: str) -> tuple[str, int, int, np.dtype[Any]]:
         features = b.shape[1] if len(b.shape) > 1 else -1

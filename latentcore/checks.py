@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 import numbers
 import os
-import secrets
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -43,9 +42,7 @@ def check_array(
             raise ValueError(f"{name}: expected finite numbers in {dtype}, got {what}")
         if unit_interval and (low < 0 or high > 1):
             hint = "; images of 0 to 255 want dividing by 255" if low >= 0 and 1 < high <= 255 else ""
-            raise ValueError(
-                f"{name}: expected data in [0, 1] for the Bernoulli likelihood, got {low:g} to {high:g}{hint}"
-            )
+            raise ValueError(f"{name}: expected data in [0, 1] for the Bernoulli likelihood, got {low:g} to {high:g}{hint}")
     return array
 
 
@@ -130,7 +127,7 @@ def check_path(value: Any, name: str = "path") -> Path:
 def check_seed(random_state: Any, name: str = "random_state") -> int:
     """A seed of 64 bits: an int as it is, one drawn for None, one drawn from a NumPy generator or RandomState."""
     if random_state is None:
-        return secrets.randbits(63)
+        return int.from_bytes(os.urandom(8), "little") >> 1
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**63))
     if isinstance(random_state, np.random.RandomState):

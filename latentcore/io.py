@@ -11,7 +11,6 @@ import errno
 import json
 import os
 import re
-import secrets
 import stat
 import zlib
 from collections.abc import Iterator, Mapping
@@ -78,7 +77,7 @@ def _target(path: Any, name: str) -> tuple[Path, int | None]:
 
 
 def _beside(target: Path) -> Path:
-    return target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.tmp")
+    return target.with_name(f".{target.name[:40]}.{os.urandom(4).hex()}.tmp")
 
 
 @contextlib.contextmanager

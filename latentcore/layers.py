@@ -28,7 +28,9 @@ class Linear:
     outputs: int
     activation: str = "identity"
 
-    def forward(self, plan: Plan, x: str, rows: Dim, *, tag: str = "", output: str | None = None, train: bool = True) -> Kept:
+    def forward(
+        self, plan: Plan, x: str, rows: Dim, *, tag: str = "", output: str | None = None, train: bool = True
+    ) -> Kept:
         """Appends the forward call; output: a buffer to write to, else a temporary."""
         y = output or plan.temporary(f"{tag}{self.name}:y", rows, self.outputs)
         keeps = train and self.activation in KEEPS_INPUT
@@ -91,9 +93,7 @@ def backward(
         else:
             to, (activation, before) = dx, below
         if to is not None:
-            plan.call(
-                "linear_backward_input", dx=to, dy=dy, w=layer.name, x=kept[i].x, before=before, activation=activation
-            )
+            plan.call("linear_backward_input", dx=to, dy=dy, w=layer.name, x=kept[i].x, before=before, activation=activation)
         if sink is not None:
             sink(plan, layer, dy, kept[i].x)
         dy = to or dy
@@ -107,7 +107,7 @@ class Store(Sink):
     suffix: str = ":gradient"
     accumulate: bool = False
 
-    def __call__(self, plan: Plan, layer: Linear, dy: str, x: str) -> None:
+    def __call__(self, plan: Plan, layer: Linear, dy: str, x: str) -> None:  # noqa: D102
         dw = plan.weight(layer.name + self.suffix, layer.outputs, layer.inputs, self.role)
         plan.call("linear_backward_weight", dw=dw, dy=dy, x=x, accumulate=self.accumulate)
 
@@ -118,7 +118,7 @@ class Update(Sink):
 
     weight_decay: float = 0.0
 
-    def __call__(self, plan: Plan, layer: Linear, dy: str, x: str) -> None:
+    def __call__(self, plan: Plan, layer: Linear, dy: str, x: str) -> None:  # noqa: D102
         m, v = moments(plan, layer.name, layer.outputs, layer.inputs)
         plan.call(
             "linear_backward_update",

@@ -166,9 +166,7 @@ class Plan:
                 {"name": b.name, "shape": list(b.shape), "dtype": b.dtype, "role": b.role, "layout": b.layout}
                 for b in self.buffers.values()
             ],
-            "calls": [
-                {"op": c.op, "arguments": list(c.arguments), "options": dict(c.options)} for c in self.calls
-            ],
+            "calls": [{"op": c.op, "arguments": list(c.arguments), "options": dict(c.options)} for c in self.calls],
         }
 
 

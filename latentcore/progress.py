@@ -46,7 +46,7 @@ class _Plain(_Silent):
     def __init__(self, total: int) -> None:
         self.total, self.done = total, 0
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         sys.stderr.write("\n")
 
     def advance(self, rows: int, metrics: Any) -> None:
@@ -65,7 +65,7 @@ class _Rich(_Silent):
         self.bar.start()
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self.bar.stop()
 
     def advance(self, rows: int, metrics: Any) -> None:

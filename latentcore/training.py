@@ -73,7 +73,7 @@ class Trainer:
         """Runs so many steps; returns their metrics, (steps, ...): objective, recon, kl, kl of each dimension. Raises
         NonFiniteError at the first step whose objective is not finite; the steps before it have been done."""
         model = self.model
-        step, epoch, offset = map(int, model._progress)
+        _, epoch, offset = map(int, model._progress)
         per_epoch = -(-len(self.X) // self.batch)
         position = epoch * per_epoch + offset // self.batch + np.arange(steps)
         rates = {e: self.rate(e) for e in dict.fromkeys((position // per_epoch).tolist())}
@@ -153,7 +153,8 @@ def train(
                     break
             if patience is not None:
                 session.take_best()
-    return model.history_
+    history: dict[str, np.ndarray] = model.history_
+    return history
 
 
 def _epoch(trainer: Trainer, bar: Any) -> dict[str, Any]:
@@ -183,7 +184,7 @@ def _epoch(trainer: Trainer, bar: Any) -> dict[str, Any]:
         count += done
         bar.advance(done, metrics[-1])
     means = total / count
-    record = {
+    return {
         "loss": means[0],
         "recon": means[1],
         "kl": means[2],
@@ -193,7 +194,6 @@ def _epoch(trainer: Trainer, bar: Any) -> dict[str, Any]:
         "beta": float(model._beta_at(np.array([float(epoch)]))[0]),
         "seconds": time.perf_counter() - begun,
     }
-    return record
 
 
 def _check_finite(model: Any) -> None:
@@ -222,10 +222,11 @@ class _Session:
     """One call of train: the model from before it, and the best weights seen."""
 
     def __init__(self, model: Any) -> None:
-        self.model, self.best, self.best_loss, self.stale = model, None, np.inf, 0
+        self.model, self.best_loss, self.stale = model, np.inf, 0
+        self.best: dict[str, Any] | None = None
         self.lock: threading.Lock = vars(model).setdefault("_training", threading.Lock())
 
-    def __enter__(self) -> _Session:
+    def __enter__(self) -> _Session:  # noqa: PYI034
         if not self.lock.acquire(blocking=False):
             raise RuntimeError("this model is being trained already")
         self.attributes = dict(vars(self.model))

@@ -110,9 +110,7 @@ class Case:
 
     def __str__(self) -> str:
         sizes = [f"{self.rows} rows", *(f"{name} {size}" for name, size in self.sizes.items())]
-        options = [
-            v if isinstance(v, str) else f"{k} {v}" for k, v in self.options.items() if v != self.spec.options[k]
-        ]
+        options = [v if isinstance(v, str) else f"{k} {v}" for k, v in self.options.items() if v != self.spec.options[k]]
         absent = [f"no {a.name}" for a in self.spec.arguments if not self.has(a.name)]
         return ", ".join([self.op, *sizes, *options, *absent, *filter(None, [self.note])])
 

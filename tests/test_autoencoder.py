@@ -45,9 +45,7 @@ def test_shapes_and_dtypes(hidden: tuple[int, ...], likelihood: str, dtype: str)
     assert loss == pytest.approx(-scores.mean(), rel=1e-12)
     parameters = model.parameters()
     assert parameters["latent.weight"].shape == (5, hidden[-1] if hidden else FEATURES)
-    assert {n: (g.shape, g.dtype) for n, g in gradients.items()} == {
-        n: (a.shape, a.dtype) for n, a in parameters.items()
-    }
+    assert {n: (g.shape, g.dtype) for n, g in gradients.items()} == {n: (a.shape, a.dtype) for n, a in parameters.items()}
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

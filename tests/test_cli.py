@@ -191,9 +191,7 @@ def test_a_disk_that_fills_leaves_the_old_picture(tmp_path, mnist, capsys, monke
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "page.png"]
 
 
-@pytest.mark.parametrize(
-    ("package", "data"), [("matplotlib", "digits"), ("matplotlib", "mnist"), ("sklearn", "digits")]
-)
+@pytest.mark.parametrize(("package", "data"), [("matplotlib", "digits"), ("matplotlib", "mnist"), ("sklearn", "digits")])
 def test_a_missing_extra_is_named(tmp_path, mnist, capsys, monkeypatch, package, data):
     if package != "matplotlib":
         pytest.importorskip("matplotlib.figure")

@@ -99,7 +99,7 @@ CALLS: dict[str, tuple[Call, type[Exception], str]] = {
     "hidden zero": (fit(hidden=(4, 0)), ValueError, "hidden: expected an integer from 1 .*, got 0"),
     "hidden real": (fit(hidden=(4.0,)), TypeError, "hidden: expected an integer, got 4.0"),
     "hidden huge": (fit(hidden=2**40), ValueError, "hidden: expected an integer .* to 2147483647, got 1099511627776"),
-    "hidden beyond memory": (fit(hidden=(2**31 - 1,) * 2), MemoryError, "hidden: a layer of 2147483647 .* more memory.*"),
+    "hidden beyond memory": (fit(hidden=(2**31 - 1,) * 2), MemoryError, "hidden: a layer of 2147483647 .* memory.*"),
     "activation": (fit(activation="swish"), ValueError, "activation: expected one of .*'silu', got 'swish'"),
     "likelihood": (fit(likelihood="poisson"), ValueError, "likelihood: expected .*'gaussian', got 'poisson'"),
     "variance zero": (fit(variance=0), ValueError, "variance: expected a finite number above 0, got 0"),
@@ -170,7 +170,7 @@ CALLS: dict[str, tuple[Call, type[Exception], str]] = {
     "plan": (lambda m: m.plan("fit"), ValueError, "function: expected one of 'decode', .*'train', got 'fit'"),
     # ---- parameters -------------------------------------------------------------------------------------------------
     "parameters list": (lambda m: m.set_parameters([1]), TypeError, "parameters: expected a mapping .*, got list"),
-    "parameter unknown": (put("weight", Z), KeyError, "parameters: expected names from encoder.0.weight.*, got 'weight'"),
+    "parameter unknown": (put("weight", Z), KeyError, "parameters: expected names from encoder.*.*, got 'weight'"),
     "parameter shape": (put("latent.bias", Z), ValueError, r"parameters: latent.bias: .* \(4,\), got \(3, 2\)"),
     "parameter NaN": (put("latent.bias", [NAN] * 4), ValueError, "parameters: latent.bias: expected finite numbers .*"),
     "parameter wide": (put("latent.bias", [1e39] * 4), ValueError, "parameters: latent.bias: .* in float32.*"),
@@ -329,6 +329,12 @@ def test_what_cannot_be_a_checkpoint_is_told_before_training(tmp_path: Path) -> 
         lc.train(scheduled, X, checkpoint=tmp_path / "m", callback=lambda epoch, record: begun.append(epoch))
     assert begun == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_beyond_memory(fitted: tuple[lc.VAE, lc.Autoencoder]) -> None:
+    model = fitted[0]
+    with pytest.raises(MemoryError, match=r"decode: a run of 1125899906842624 rows takes more memory than there is"):
+        model._backend.bind(model._plan("decode"), 2**50, model._storage)
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,7 @@ LOG_2PI = math.log(2 * math.pi)
 
 def log_variance(case: Case, v: Values) -> float:
     return (
-        float(np.clip(v["log_variance"][0, 0], -30, 20))
-        if case.has("log_variance")
-        else math.log(case.option("variance"))
+        float(np.clip(v["log_variance"][0, 0], -30, 20)) if case.has("log_variance") else math.log(case.option("variance"))
     )
 
 
@@ -76,9 +74,7 @@ def gaussian(
 
 
 def variance_rounding(case: Case, v: Values, out: Values) -> dict[str, Rounding]:
-    terms = v["dlog_variance"] * (
-        v["weight"] if case.has("weight") else case.option("samples") / len(v["dlog_variance"])
-    )
+    terms = v["dlog_variance"] * (v["weight"] if case.has("weight") else case.option("samples") / len(v["dlog_variance"]))
     sums = Rounding(np.sqrt((terms**2).sum()), len(terms), "float64")
     return {"dw": Rounding(np.abs(out["dw"])) + sums}
 
@@ -151,9 +147,7 @@ def test_reference_is_the_log_density(s):
     assert_close(loss, -np.log(density).sum(1), Rounding(10.0), "float64")
 
 
-@pytest.mark.parametrize(
-    ("learned", "moves"), [(-30.5, False), (-30.0, True), (0.0, True), (20.0, True), (20.5, False)]
-)
+@pytest.mark.parametrize(("learned", "moves"), [(-30.5, False), (-30.0, True), (0.0, True), (20.0, True), (20.5, False)])
 @each_dtype
 @each_set
 def test_a_variance_outside_the_clamp_does_not_move(learned, moves, dtype, instruction_set):

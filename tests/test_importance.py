@@ -52,9 +52,7 @@ def objective(case: Case, v: Values) -> float:
     return float(bound.mean() if case.option("mean_over_rows") else bound.sum())
 
 
-def forward(
-    rows: int, samples: int, note: str = "", beta: float = BETA, absent=(), mean_over_rows=True, **makers
-) -> Case:
+def forward(rows: int, samples: int, note: str = "", beta: float = BETA, absent=(), mean_over_rows=True, **makers) -> Case:
     return Case(
         "importance_forward", rows, {}, note, inputs={"beta": constant(beta), **makers}, absent=absent,
         options={"samples": samples, "mean_over_rows": mean_over_rows}, rounding=forward_rounding,

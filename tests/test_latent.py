@@ -253,9 +253,7 @@ def test_a_row_does_not_depend_on_the_batch(dtype, instruction_set):
     h, row = rng.standard_normal((130, 34)), rng.integers(0, 60_000, 130)
 
     def run(begin: int, end: int) -> Values:
-        return execute(
-            forward(end - begin, 17, h=given(h[begin:end]), row=given(row[begin:end])), dtype, instruction_set
-        )
+        return execute(forward(end - begin, 17, h=given(h[begin:end]), row=given(row[begin:end])), dtype, instruction_set)
 
     whole = run(0, 130)
     for begin, end in ((0, 1), (5, 8), (17, 33), (1, 130)):

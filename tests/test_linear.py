@@ -315,9 +315,7 @@ def test_skipped_zeros_change_no_bit_of_the_weight_gradient(accumulate, dtype, i
 def test_accumulation_continues_the_chain(x, split, dtype, instruction_set):
     dy = ROWS[:, :33]
     whole = execute(backward_weight(300, 70, 33, x=given(x), dy=given(dy)), dtype, instruction_set)["dw"]
-    first = execute(backward_weight(split, 70, 33, x=given(x[:split]), dy=given(dy[:split])), dtype, instruction_set)[
-        "dw"
-    ]
+    first = execute(backward_weight(split, 70, 33, x=given(x[:split]), dy=given(dy[:split])), dtype, instruction_set)["dw"]
     rest = {"x": given(x[split:]), "dy": given(dy[split:]), "dw": given(first)}
     second = execute(backward_weight(300 - split, 70, 33, accumulate=True, **rest), dtype, instruction_set)["dw"]
     assert_same_bits(second, whole)

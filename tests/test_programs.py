@@ -56,9 +56,7 @@ class Runner:
         }
 
 
-def check_gradients(
-    runner: Runner, layers: list[Linear], outputs: dict[str, np.ndarray], loss: Callable[[], float]
-) -> None:
+def check_gradients(runner: Runner, layers: list[Linear], outputs: dict[str, np.ndarray], loss: Callable[[], float]) -> None:
     """The gradients among the outputs are those of these layers alone, and those of the loss."""
     gradients = {name.removesuffix(":gradient"): g for name, g in outputs.items() if name.endswith(":gradient")}
     weights = {layer.name: runner.get(layer.name) for layer in layers}

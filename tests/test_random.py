@@ -123,9 +123,7 @@ def test_reference_normals_are_box_muller():
     radius, angle = np.sqrt(-2 * np.log(u[:, ::2])), 2 * np.pi * u[:, 1::2]
     want = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 2).reshape(3, 8)
     assert_close(philox_normal(SEED, np.arange(3), 8, 5, 1), want, Rounding(np.repeat(radius, 2, 1)), "float64")
-    assert_same_bits(
-        philox_normal(SEED, np.arange(3), 5, 5, 1, first=3), philox_normal(SEED, np.arange(3), 8, 5, 1)[:, 3:]
-    )
+    assert_same_bits(philox_normal(SEED, np.arange(3), 5, 5, 1, first=3), philox_normal(SEED, np.arange(3), 8, 5, 1)[:, 3:])
 
 
 @pytest.mark.parametrize(("dtype", "units"), [("float32", 4), ("float64", 6)])  # in float64 the reference rounds too

@@ -111,8 +111,5 @@ def test_no_gradient_outside_the_clamp(beyond, dtype, instruction_set):
     )
     assert (inside["dlogvar"] != 0).all()
     assert (clamped["dlogvar"] == 0).all()
-    z = [
-        execute(forward(1, 2, "clamp", mu=normal, logvar=given(v)), dtype, instruction_set)["z"]
-        for v in (edge, outside)
-    ]
+    z = [execute(forward(1, 2, "clamp", mu=normal, logvar=given(v)), dtype, instruction_set)["z"] for v in (edge, outside)]
     assert_same_bits(z[1], z[0])

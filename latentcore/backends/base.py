@@ -33,9 +33,7 @@ class Bound(ABC):
         dtype; the outputs are filled."""
 
     @abstractmethod
-    def train(
-        self, arrays: Arrays, progress: np.ndarray, seed: int, data_rows: int, batch: int, steps: int
-    ) -> None:
+    def train(self, arrays: Arrays, progress: np.ndarray, seed: int, data_rows: int, batch: int, steps: int) -> None:
         """`steps` passes over successive minibatches of at most `batch` of `data_rows` rows. progress, int64 (step, epoch,
         offset), says where to begin and moves on with every whole step. Raises NonFiniteError at the first step whose
         objective is not finite."""

@@ -19,7 +19,7 @@ GIL_FLOPS = 5_000_000
 _threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def set_num_threads(threads: int) -> None:
+def set_num_threads(threads: Any) -> None:
     """Sets how many threads a run may use; results do not depend on it. Raises ValueError unless it is 1 to 256."""
     global _threads
     if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or not 1 <= threads <= 256:
@@ -116,9 +116,7 @@ class CpuBound(Bound):
         )
         self._check(status)
 
-    def train(
-        self, arrays: Arrays, progress: np.ndarray, seed: int, data_rows: int, batch: int, steps: int
-    ) -> None:
+    def train(self, arrays: Arrays, progress: np.ndarray, seed: int, data_rows: int, batch: int, steps: int) -> None:
         self._check(self.core.train(self._arrays(arrays), progress, seed, data_rows, batch, steps))
 
     def _check(self, status: int) -> None:

@@ -24,7 +24,7 @@ class ReferenceBackend(Backend):
         storage[...] = array
 
     def get(self, storage: np.ndarray, buffer: Buffer) -> np.ndarray:
-        return storage.copy()
+        return np.array(storage)
 
     def bind(self, plan: Plan, capacity: int, state: Arrays, threads: int | None = None) -> ReferenceBound:
         return ReferenceBound(plan, capacity, state)
@@ -44,7 +44,8 @@ class ReferenceBound(Bound):
         if not 0 <= clock.rows <= self.capacity:
             raise ValueError(f"rows: expected at most {self.capacity}, got {clock.rows}")
         steps = clock.iteration + 1
-        values: dict[str | None, Any] = {None: None, **self._state}
+        values: dict[str | None, Any] = {None: None}
+        values.update(self._state)
         for b in self.plan.buffers.values():
             if b.role == "temporary" and b.layout == "weight":
                 values[b.name] = np.full((b.array_shape(0)[0], b.array_shape(0)[1] + 1), np.nan)
@@ -68,9 +69,7 @@ class ReferenceBound(Bound):
             if values[b.name] is not arrays[b.name]:
                 arrays[b.name].reshape(-1)[: values[b.name].size] = values[b.name].reshape(-1)
 
-    def train(
-        self, arrays: Arrays, progress: np.ndarray, seed: int, data_rows: int, batch: int, steps: int
-    ) -> None:
+    def train(self, arrays: Arrays, progress: np.ndarray, seed: int, data_rows: int, batch: int, steps: int) -> None:
         for iteration in range(steps):
             step, epoch, offset = map(int, progress)
             rows = min(batch, data_rows - offset)

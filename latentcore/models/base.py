@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -79,13 +80,13 @@ class Model(Estimator):
     def _encoder(self) -> list[Linear]:
         n = self._network
         widths = (n.n_features, *n.hidden)
-        layers = [Linear(f"encoder.{i}", a, b, n.activation) for i, (a, b) in enumerate(zip(widths, widths[1:]))]
+        layers = [Linear(f"encoder.{i}", a, b, n.activation) for i, (a, b) in enumerate(pairwise(widths))]
         return [*layers, Linear("latent", widths[-1], self.code_width * n.latent_dim)]
 
     def _decoder(self, mean: bool = False) -> list[Linear]:
         n = self._network
         widths = (n.latent_dim, *reversed(n.hidden))
-        layers = [Linear(f"decoder.{i}", a, b, n.activation) for i, (a, b) in enumerate(zip(widths, widths[1:]))]
+        layers = [Linear(f"decoder.{i}", a, b, n.activation) for i, (a, b) in enumerate(pairwise(widths))]
         last = "sigmoid" if mean and n.likelihood == "bernoulli" else "identity"
         return [*layers, Linear(f"decoder.{len(layers)}", widths[-1], n.n_features, last)]
 
@@ -156,10 +157,29 @@ class Model(Estimator):
     def _plan(self, function: str, **options: Any) -> Plan:
         key = (function, *sorted(options.items()))
         if key not in self._plans:
-            plan = Plan(function, self._network.dtype)
-            getattr(self, f"_build_{function}")(plan, **options)
-            self._plans[key] = plan
+            self._plans[key] = self._fresh_plan(function, self._network.dtype, **options)
         return self._plans[key]
+
+    def _fresh_plan(self, function: str, dtype: str, **options: Any) -> Plan:
+        plan = Plan(function, dtype)
+        getattr(self, f"_build_{function}")(plan, **options)
+        return plan
+
+    def _snapshot(self, function: str, dtype: str) -> tuple[Plan, dict[str, Any]]:
+        """The plan of a function in some dtype, and copies of the weights that it needs, as the CPU keeps them."""
+        cpu = get_backend("cpu")
+        plan = self._plan(function) if dtype == self._network.dtype else self._fresh_plan(function, dtype)
+        weights = {b.name: cpu.allocate(b) for b in plan.of_role("state")}
+        for b in plan.of_role("state"):
+            stored = self._storage[b.name]
+            if self._backend is cpu and stored.dtype == weights[b.name].dtype:
+                weights[b.name][...] = stored
+            else:
+                with np.errstate(over="ignore"):
+                    cpu.put(weights[b.name], self._backend.get(stored, b))
+                if not np.isfinite(weights[b.name]).all():
+                    raise ValueError(f"weights: {b.name}: expected finite numbers in {dtype}")
+        return plan, weights
 
     def plan(self, function: str = "train", **options: Any) -> Plan:
         """The plan of a function: "encode", "posterior", "decode", "reconstruct", "sample", "score", "gradients" or

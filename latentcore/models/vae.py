@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,7 @@ class VAE(Model):
         self._elbo(plan, x, samples, outputs, STREAMS["evaluation"], train=False)
 
     def _elbo(
-        self, plan: Plan, x: str, samples: int, latent: dict[str, str | None], stream: int, train: bool = True
+        self, plan: Plan, x: str, samples: int, latent: Mapping[str, str | None], stream: int, train: bool = True
     ) -> tuple[list[Kept], list[Kept], str | None]:
         """Appends encoder, latent layer, decoder and loss (into "recon"; its gradient takes the place of what the decoder
         put out); latent: further arguments of the latent layer."""
@@ -124,7 +125,9 @@ class VAE(Model):
         dvariance = self._loss(plan, out, x, samples=samples, loss="recon", gradient=out if train else None)
         return encoder, decoder, dvariance
 
-    def _step(self, plan: Plan, x: str, sink: Sink, samples: int, free_bits: float, row: str | None, noise: str | None) -> None:
+    def _step(
+        self, plan: Plan, x: str, sink: Sink, samples: int, free_bits: float, row: str | None, noise: str | None
+    ) -> None:
         """Appends one step: the objective of the rows x into "metrics", and all gradients into the sink."""
         n, many, importance = self._network, rows(samples), samples > 1
         beta = plan.input("beta", "steps", dtype="float64")
@@ -134,18 +137,31 @@ class VAE(Model):
         ratio = plan.temporary("log_ratio", many, dtype="float64") if importance else None
         draw: dict[str, Any] = {"noise": noise, "row": row}
         stream = STREAMS["latent"]
-        encoder, decoder, dvariance = self._elbo(
-            plan, x, samples, {"kl_dim": kl_dim, "log_ratio": ratio, **draw}, stream
-        )
+        encoder, decoder, dvariance = self._elbo(plan, x, samples, {"kl_dim": kl_dim, "log_ratio": ratio, **draw}, stream)
         bound = weight = None
         if importance:
-            bound, weight = plan.temporary("bound", "rows", dtype="float64"), plan.temporary("weight", many, dtype="float64")
+            bound, weight = (
+                plan.temporary("bound", "rows", dtype="float64"),
+                plan.temporary("weight", many, dtype="float64"),
+            )
             plan.call(
-                "importance_forward", bound=bound, weight=weight, loss=recon, log_ratio=ratio, beta=beta, samples=samples
+                "importance_forward",
+                bound=bound,
+                weight=weight,
+                loss=recon,
+                log_ratio=ratio,
+                beta=beta,
+                samples=samples,
             )
             plan.call("importance_backward", d=decoder[-1].y, weight=weight)
         plan.call(
-            "objective_forward", metrics="metrics", recon=recon, kl_dim=kl_dim, bound=bound, beta=beta, free_bits=free_bits
+            "objective_forward",
+            metrics="metrics",
+            recon=recon,
+            kl_dim=kl_dim,
+            bound=bound,
+            beta=beta,
+            free_bits=free_bits,
         )
         dz = plan.temporary("dz", many, n.latent_dim)
         backward(plan, self._decoder(), decoder, decoder[-1].y, sink, many, dx=dz)
@@ -160,9 +176,7 @@ class VAE(Model):
             dw = plan.weight("decoder.log_variance:gradient", 1, 0, sink.role)
             plan.call("gaussian_backward_variance", dw=dw, dlog_variance=dvariance, weight=weight, samples=samples)
 
-    def _build_gradients(
-        self, plan: Plan, samples: int = 1, free_bits: float = 0.0, given: bool = False
-    ) -> None:
+    def _build_gradients(self, plan: Plan, samples: int = 1, free_bits: float = 0.0, given: bool = False) -> None:
         """One step's metrics and gradients as outputs; given: with noise that the caller brings."""
         n = self._network
         x = plan.input("x", "rows", n.n_features)
@@ -170,9 +184,7 @@ class VAE(Model):
         row = None if given else plan.input("row", "rows", dtype="uint32")
         self._step(plan, x, Store("output"), samples, free_bits, row, noise)
 
-    def _build_train(
-        self, plan: Plan, data_rows: int, samples: int = 1, free_bits: float = 0.0, **update: Any
-    ) -> None:
+    def _build_train(self, plan: Plan, data_rows: int, samples: int = 1, free_bits: float = 0.0, **update: Any) -> None:
         x, row = self._minibatch(plan, data_rows)
         with self._update(plan, **update) as sink:
             self._step(plan, x, sink, samples, free_bits, row, None)
@@ -236,9 +248,7 @@ class VAE(Model):
             bound = np.logaddexp(bound, np.logaddexp.reduce(log_w, 1))
         return bound - math.log(total)
 
-    def loss_and_gradients(
-        self, X: Any, noise: Any = None, random_state: Any = 0
-    ) -> tuple[float, dict[str, np.ndarray]]:
+    def loss_and_gradients(self, X: Any, noise: Any = None, random_state: Any = 0) -> tuple[float, dict[str, np.ndarray]]:
         """The training objective on the rows of X, a mean in nats, and its gradient with respect to every parameter, by
         the names of ``parameters()``. noise: (rows * importance_samples, latent_dim) standard normals, the samples of a
         row side by side, or None to draw them. beta is the full one. Raises FloatingPointError if the loss is not finite."""

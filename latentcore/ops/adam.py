@@ -9,7 +9,7 @@ from .signature import Clock, Op
 ADAM = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.0}
 
 
-def adam_update(w, m, v, g, learning_rate, squared, *, clock: Clock, beta1, beta2, epsilon, weight_decay, max_norm):  # type: ignore[no-untyped-def]
+def adam_update(w, m, v, g, learning_rate, squared, *, clock: Clock, beta1, beta2, epsilon, weight_decay, max_norm):
     """m, v: moving means of g and g^2; w -= rate * (m / c1) / (sqrt(v / c2) + epsilon), c = 1 - beta^t. With `squared`,
     the squared norm of all gradients, g is first scaled to a norm of at most max_norm."""
     rate, t = learning_rate[clock.iteration], clock.step + 1

@@ -8,7 +8,7 @@ from .signature import Op
 from .special import sigmoid, softplus
 
 
-def bernoulli_forward(loss, dlogits, logits, x, *, samples, mean_over_rows):  # type: ignore[no-untyped-def]
+def bernoulli_forward(loss, dlogits, logits, x, *, samples, mean_over_rows):
     """loss = sum over features of softplus(l) - l x; dlogits = sigmoid(l) - x, over the rows of x if `mean_over_rows`."""
     target = np.repeat(x, samples, 0)
     if loss is not None:

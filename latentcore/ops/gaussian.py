@@ -10,7 +10,7 @@ from .signature import Op
 from .special import LOGVAR_MAX, LOGVAR_MIN
 
 
-def gaussian_forward(loss, dmean, dlog_variance, mean, x, log_variance, *, samples, mean_over_rows, variance):  # type: ignore[no-untyped-def]
+def gaussian_forward(loss, dmean, dlog_variance, mean, x, log_variance, *, samples, mean_over_rows, variance):
     """loss = sum over features of ((m - x)^2 / s + log(2 pi s)) / 2, s the variance; dmean = (m - x) / s, over the rows of
     x if `mean_over_rows`; dlog_variance: d loss / d log s of each row."""
     raw = math.log(variance) if log_variance is None else float(log_variance[0, 0])
@@ -25,7 +25,7 @@ def gaussian_forward(loss, dmean, dlog_variance, mean, x, log_variance, *, sampl
         dlog_variance[...] = 0.5 * (d.shape[1] - square) * (log_s == raw)
 
 
-def gaussian_backward_variance(dw, dlog_variance, weight, *, samples):  # type: ignore[no-untyped-def]
+def gaussian_backward_variance(dw, dlog_variance, weight, *, samples):
     """The gradient of the learned log-variance: the rows' weighted sum, or else their sum over the rows of the data."""
     rows = len(dlog_variance) / samples
     dw[...] = dlog_variance.sum() / rows if weight is None else (dlog_variance * weight).sum()

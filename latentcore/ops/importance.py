@@ -7,7 +7,7 @@ import numpy as np
 from .signature import Clock, Op
 
 
-def importance_forward(bound, weight, loss, log_ratio, beta, *, clock: Clock, samples, mean_over_rows):  # type: ignore[no-untyped-def]
+def importance_forward(bound, weight, loss, log_ratio, beta, *, clock: Clock, samples, mean_over_rows):
     """bound = -log mean_k w, log w = beta * log_ratio - loss; weight = w / sum_k w, over the rows if `mean_over_rows`."""
     log_w = (beta[clock.iteration] * log_ratio - loss).reshape(-1, samples)
     largest = log_w.max(1, keepdims=True)
@@ -17,7 +17,7 @@ def importance_forward(bound, weight, loss, log_ratio, beta, *, clock: Clock, sa
         weight[...] = (w / w.sum(1, keepdims=True)).ravel() / (len(log_w) if mean_over_rows else 1)
 
 
-def importance_backward(d, weight):  # type: ignore[no-untyped-def]
+def importance_backward(d, weight):
     """Each row of d times its weight, in place."""
     d *= weight[:, None]
 

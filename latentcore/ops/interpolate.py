@@ -10,7 +10,7 @@ from .signature import Op
 STRAIGHT = 1e-4
 
 
-def _arc(a, b):  # type: ignore[no-untyped-def]
+def _arc(a, b):
     """Lengths and angle of each pair (Kahan 2006), and where the arc is straight."""
     la, lb = np.linalg.norm(a, axis=1, keepdims=True), np.linalg.norm(b, axis=1, keepdims=True)
     with np.errstate(all="ignore"):
@@ -20,28 +20,28 @@ def _arc(a, b):  # type: ignore[no-untyped-def]
     return u, v, la, lb, np.where(straight, np.pi / 2, angle), straight
 
 
-def _weights(t, angle, straight):  # type: ignore[no-untyped-def]
+def _weights(t, angle, straight):
     return [np.where(straight, s, np.sin(s * angle) / np.sin(angle)) for s in (1 - t[:, None], t[:, None])]
 
 
-def lerp_forward(y, a, b, t):  # type: ignore[no-untyped-def]
+def lerp_forward(y, a, b, t):
     """y = (1 - t) a + t b."""
     y[...] = (1 - t[:, None]) * a + t[:, None] * b
 
 
-def lerp_backward(da, db, dy, a, b, t):  # type: ignore[no-untyped-def]
+def lerp_backward(da, db, dy, a, b, t):
     """da = (1 - t) dy; db = t dy."""
     da[...], db[...] = (1 - t[:, None]) * dy, t[:, None] * dy
 
 
-def slerp_forward(y, a, b, t):  # type: ignore[no-untyped-def]
+def slerp_forward(y, a, b, t):
     """y = (sin((1 - t) w) a + sin(t w) b) / sin w, w the angle between a and b."""
     _, _, _, _, angle, straight = _arc(a, b)
     wa, wb = _weights(t, angle, straight)
     y[...] = wa * a + wb * b
 
 
-def slerp_backward(da, db, dy, a, b, t):  # type: ignore[no-untyped-def]
+def slerp_backward(da, db, dy, a, b, t):
     """As if the weights were constant, and through the angle."""
     u, v, la, lb, angle, straight = _arc(a, b)
     weights = _weights(t, angle, straight)
@@ -54,7 +54,7 @@ def slerp_backward(da, db, dy, a, b, t):  # type: ignore[no-untyped-def]
     db[...] = weights[1] * dy + np.where(straight, 0, bend_b)
 
 
-def _flops(s, _):  # type: ignore[no-untyped-def]
+def _flops(s, _):
     return 3 * s["r"] * s["l"]
 
 

@@ -14,12 +14,12 @@ def kl_elements(mu: np.ndarray, logvar: np.ndarray) -> np.ndarray:
     return 0.5 * (mu * mu + np.expm1(v) - v)
 
 
-def kl_forward(kl, mu, logvar):  # type: ignore[no-untyped-def]
+def kl_forward(kl, mu, logvar):
     """The KL of each row."""
     kl[...] = kl_elements(mu, logvar).sum(1)
 
 
-def kl_backward(dmu, dlogvar, dkl, mu, logvar):  # type: ignore[no-untyped-def]
+def kl_backward(dmu, dlogvar, dkl, mu, logvar):
     """dmu = dkl * mu; dlogvar = dkl * (e^v - 1) / 2."""
     dmu[...] = dkl[:, None] * mu
     dlogvar[...] = dkl[:, None] * np.expm1(clamp_logvar(logvar)) / 2 * inside_clamp(logvar)

@@ -20,7 +20,7 @@ def _split(h: np.ndarray, samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(mu, samples, 0), np.repeat(logvar, samples, 0)
 
 
-def _noise(noise, row, h, clock: Clock, samples: int, stream: int):  # type: ignore[no-untyped-def]
+def _noise(noise, row, h, clock: Clock, samples: int, stream: int):
     if noise is not None:
         return noise
     rows, latent = len(h), h.shape[1] // 2
@@ -29,7 +29,7 @@ def _noise(noise, row, h, clock: Clock, samples: int, stream: int):  # type: ign
     return drawn.reshape(rows * samples, latent)
 
 
-def latent_forward(z, kl_dim, kl, log_ratio, h, noise, row, *, clock: Clock, samples, stream):  # type: ignore[no-untyped-def]
+def latent_forward(z, kl_dim, kl, log_ratio, h, noise, row, *, clock: Clock, samples, stream):
     """z: the samples of each row; kl_dim: the mean KL of each dimension; kl: that of each row;
     log_ratio: log p(z) - log q(z | x) of each sample."""
     mu, logvar = _split(h, samples)
@@ -44,7 +44,7 @@ def latent_forward(z, kl_dim, kl, log_ratio, h, noise, row, *, clock: Clock, sam
         log_ratio[...] = 0.5 * (e * e - z * z + clamp_logvar(logvar)).sum(1)
 
 
-def latent_backward(dh, dz, h, beta, kl_dim, weight, noise, row, *, clock: Clock, samples, stream, free_bits):  # type: ignore[no-untyped-def]
+def latent_backward(dh, dz, h, beta, kl_dim, weight, noise, row, *, clock: Clock, samples, stream, free_bits):
     """dh from dz and from beta times the KL. Without `weight` that is the mean over the rows of the analytic KL, of the
     dimensions at or above free_bits; with it, minus log_ratio of each sample times its weight."""
     rows, beta = len(h), beta[clock.iteration]
@@ -67,7 +67,7 @@ def latent_backward(dh, dz, h, beta, kl_dim, weight, noise, row, *, clock: Clock
         dh += np.concatenate([dmu * charged, dlogvar * charged], 1)
 
 
-def posterior_forward(mu, logvar, h):  # type: ignore[no-untyped-def]
+def posterior_forward(mu, logvar, h):
     """h in two, the log-variance clamped."""
     if mu is not None:
         mu[...] = _split(h)[0]
@@ -75,7 +75,7 @@ def posterior_forward(mu, logvar, h):  # type: ignore[no-untyped-def]
         logvar[...] = clamp_logvar(_split(h)[1])
 
 
-def _flops(s, o):  # type: ignore[no-untyped-def]
+def _flops(s, o):
     return 40 * s["r"] * s["l"] * o.get("samples", 1)
 
 

@@ -11,8 +11,8 @@ from math import pi, sqrt
 import numpy as np
 
 from .adam import ADAM, adam_update
-from .special import erf, sigmoid, softplus
 from .signature import Clock, Op
+from .special import erf, sigmoid, softplus
 
 LEAKY_SLOPE = 0.01
 
@@ -37,7 +37,7 @@ ACTIVATIONS = tuple(_FUNCTIONS)
 KEEPS_INPUT = ("gelu", "silu")
 
 
-def linear_forward(y, before, x, w, *, activation):  # type: ignore[no-untyped-def]
+def linear_forward(y, before, x, w, *, activation):
     """y = activation(x W' + b); before: the argument of the activation."""
     sums = x @ w[:, :-1].T + w[:, -1]
     if before is not None:
@@ -45,27 +45,27 @@ def linear_forward(y, before, x, w, *, activation):  # type: ignore[no-untyped-d
     y[...] = _FUNCTIONS[activation][0](sums)
 
 
-def linear_backward_input(dx, dy, w, x, before, *, activation):  # type: ignore[no-untyped-def]
+def linear_backward_input(dx, dy, w, x, before, *, activation):
     """dx = (dy W) * activation'(x), where x = activation(before) is what the layer below put out."""
     dx[...] = dy @ w[:, :-1]
     if activation != "identity":
         dx *= _FUNCTIONS[activation][1](x, before)
 
 
-def linear_backward_weight(dw, dy, x, *, accumulate):  # type: ignore[no-untyped-def]
+def linear_backward_weight(dw, dy, x, *, accumulate):
     """dW = dy' x, db = the column sums of dy."""
     gradient = np.concatenate([dy.T @ x, dy.sum(0)[:, None]], 1)
     dw[...] = dw + gradient if accumulate else gradient
 
 
-def linear_backward_update(w, m, v, dy, x, learning_rate, *, clock: Clock, **options):  # type: ignore[no-untyped-def]
+def linear_backward_update(w, m, v, dy, x, learning_rate, *, clock: Clock, **options):
     """The weight gradient, handed to Adam and not kept."""
     gradient = np.empty_like(w)
     linear_backward_weight(gradient, dy, x, accumulate=False)
     adam_update(w, m, v, gradient, learning_rate, None, clock=clock, max_norm=0.0, **options)
 
 
-def _product(s, _):  # type: ignore[no-untyped-def]
+def _product(s, _):
     return 2 * s["r"] * s["o"] * s["i"]
 
 

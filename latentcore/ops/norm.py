@@ -7,7 +7,7 @@ import numpy as np
 from .signature import Op
 
 
-def norm_forward(squared, g, *, accumulate):  # type: ignore[no-untyped-def]
+def norm_forward(squared, g, *, accumulate):
     """squared (+)= the sum of g^2."""
     squared[0] = np.sum(g * g) + (squared[0] if accumulate else 0)
 

@@ -7,7 +7,7 @@ import numpy as np
 from .signature import Clock, Op
 
 
-def objective_forward(metrics, recon, kl_dim, bound, beta, *, clock: Clock, free_bits):  # type: ignore[no-untyped-def]
+def objective_forward(metrics, recon, kl_dim, bound, beta, *, clock: Clock, free_bits):
     """A row of metrics: the objective, recon, kl, and the kl of each dimension. The objective is recon + beta * kl, each
     dimension charged at least free_bits (Kingma et al. 2016, eq. 15), or else the mean of `bound`. A run ends here, before
     anything is updated, where it is not finite."""
@@ -18,7 +18,7 @@ def objective_forward(metrics, recon, kl_dim, bound, beta, *, clock: Clock, free
         raise FloatingPointError("objective_forward")
 
 
-def score_forward(score, recon, kl, *, samples):  # type: ignore[no-untyped-def]
+def score_forward(score, recon, kl, *, samples):
     """The evidence lower bound of each row: minus the mean of recon over its samples, minus kl."""
     score[...] = -recon.reshape(-1, samples).mean(1) - (0 if kl is None else kl)
 

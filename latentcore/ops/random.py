@@ -20,7 +20,12 @@ def philox(seed: int, c0: np.ndarray, c1: np.ndarray, c2: np.ndarray, c3: np.nda
     k0, k1 = seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF
     for _ in range(10):
         p0, p1 = c[0] * np.uint64(0xD2511F53), c[2] * np.uint64(0xCD9E8D57)
-        c = [(p1 >> np.uint64(32)) ^ c[1] ^ np.uint64(k0), p1 & low, (p0 >> np.uint64(32)) ^ c[3] ^ np.uint64(k1), p0 & low]
+        c = [
+            (p1 >> np.uint64(32)) ^ c[1] ^ np.uint64(k0),
+            p1 & low,
+            (p0 >> np.uint64(32)) ^ c[3] ^ np.uint64(k1),
+            p0 & low,
+        ]
         k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
     return np.stack(c).astype(np.uint32)
 
@@ -44,12 +49,12 @@ def philox_normal(seed: int, row: np.ndarray, width: int, step: int, stream: int
     return normal[:, first - begin :][:, :width]
 
 
-def normal_forward(z, *, clock: Clock, stream):  # type: ignore[no-untyped-def]
+def normal_forward(z, *, clock: Clock, stream):
     """Standard normals of the rows offset, offset + 1, ..."""
     z[...] = philox_normal(clock.seed, clock.offset + np.arange(len(z)), z.shape[1], clock.step, stream)
 
 
-def uniform_forward(u, *, clock: Clock, stream):  # type: ignore[no-untyped-def]
+def uniform_forward(u, *, clock: Clock, stream):
     """Uniforms of the rows offset, offset + 1, ..."""
     u[...] = philox_uniform(clock.seed, clock.offset + np.arange(len(u)), u.shape[1], clock.step, stream)
 

@@ -8,12 +8,12 @@ from .signature import Op
 from .special import clamp_logvar, inside_clamp
 
 
-def reparameterize_forward(z, mu, logvar, noise):  # type: ignore[no-untyped-def]
+def reparameterize_forward(z, mu, logvar, noise):
     """z = mu + e^(logvar / 2) * noise, logvar clamped."""
     z[...] = mu + np.exp(clamp_logvar(logvar) / 2) * noise
 
 
-def reparameterize_backward(dmu, dlogvar, dz, logvar, noise):  # type: ignore[no-untyped-def]
+def reparameterize_backward(dmu, dlogvar, dz, logvar, noise):
     """dmu = dz; dlogvar = dz * noise * e^(logvar / 2) / 2."""
     dmu[...] = dz
     dlogvar[...] = dz * noise * np.exp(clamp_logvar(logvar) / 2) / 2 * inside_clamp(logvar)

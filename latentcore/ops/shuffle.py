@@ -30,7 +30,7 @@ def permutation(seed: int, epoch: int, place: np.ndarray, n: int) -> np.ndarray:
     return place.astype(np.uint32)
 
 
-def shuffle_forward(row, *, clock: Clock, n):  # type: ignore[no-untyped-def]
+def shuffle_forward(row, *, clock: Clock, n):
     """The places offset, offset + 1, ... of the permutation of this epoch."""
     row[...] = permutation(clock.seed, clock.epoch, clock.offset + np.arange(len(row)), n)
 

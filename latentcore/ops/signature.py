@@ -91,7 +91,7 @@ class Op:
             if not fits or not all(self._fit(d, s, sizes, known, options) for d, s in zip(argument.dims, shape)):
                 raise ValueError(
                     f"{self.name}: {argument.name}: buffer {name!r} ({layout} {dtype} {shape}) does not fit "
-                    f"{self.signature} with {({k: sizes[k] for k in known})}"
+                    f"{self.signature} with { ({k: sizes[k] for k in known}) }"
                 )
         return sizes
 
