@@ -16,7 +16,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: $(VENV)/.bench
-	$(BIN)/python -m bench $(ARGS)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m bench $(ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check

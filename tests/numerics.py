@@ -18,6 +18,9 @@ LOOSE = 0.02
 # A gradient may err by this part of the tensor's largest entry.
 GRADIENT = 1e-6
 
+# The length of the runs in which the losses add up a row.
+RUN = 32
+
 Values = dict[str, np.ndarray]
 
 
@@ -39,6 +42,12 @@ class Rounding:
         here = CONSTANT * float(of.eps) * np.sqrt(self.length) * np.asarray(self.scale, np.float64)
         here = here + self.length * float(of.tiny)
         return here if self.rest is None else here + self.rest.tolerance(dtype)
+
+
+def sum_in_runs(terms: np.ndarray, run: int, axis: int = -1) -> Rounding:
+    """Of the sum of the terms, made of runs in the plan's dtype that are joined in float64."""
+    scale, length = np.sqrt((terms * terms).sum(axis)), terms.shape[axis]
+    return Rounding(scale, min(length, run)) + Rounding(scale, length, "float64")
 
 
 def error_ratio(got: np.ndarray, want: np.ndarray, rounding: Rounding, dtype: str) -> float:

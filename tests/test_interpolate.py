@@ -115,7 +115,7 @@ CASES = [
         ((7, 17), "from zero", {"a": constant(0)}),
         *(
             ((17, 33), f"{angle} from {name}", {"prepare": beside(sign, angle)})
-            for angle in (0.1, 0.01, 0.001)
+            for angle in (0.1, 0.01, 0.001, STRAIGHT / 2)
             for name, sign in (("parallel", 1), ("opposite", -1))
         ),
         ((7, 17), "denormal", {"a": denormal, "b": denormal}),

@@ -22,7 +22,7 @@ from cases import (
     values_of,
     wide,
 )
-from numerics import Rounding, assert_close, assert_same_bits
+from numerics import Rounding, assert_close, assert_same_bits, sum_in_runs
 
 from latentcore.ops.kl import kl_backward, kl_forward
 from latentcore.ops.latent import latent_backward, latent_forward
@@ -64,14 +64,14 @@ def kl_terms(case: Case, v: Values) -> np.ndarray:
 
 def forward_rounding(case: Case, v: Values, out: Values) -> dict[str, Rounding]:
     mu, logvar, deviation, noise = parts(case, v)
-    kl, latent = kl_terms(case, v), mu.shape[1]
+    kl = kl_terms(case, v)
     reach = np.hypot(mu, deviation * noise)
     ratio = noise**2 + np.abs(out["z"]) * reach + np.abs(logvar)
     return {
         "z": Rounding(reach),
-        "kl_dim": Rounding(np.sqrt((kl**2).sum(0)) / case.rows, case.rows),
-        "kl": Rounding(np.sqrt((kl**2).sum(1)), latent),
-        "log_ratio": Rounding(np.sqrt((ratio**2).sum(1)), latent),
+        "kl_dim": sum_in_runs(kl / case.rows, 1, axis=0),
+        "kl": sum_in_runs(kl, 1),
+        "log_ratio": sum_in_runs(ratio, 1),
     }
 
 

@@ -44,7 +44,7 @@ class Model(Estimator):
     backend: str
     random_state: Any
 
-    # ---- weights --------------------------------------------------------------------------------------------------------
+    # ---- weights ---------------------------------------------------------------------------------------------------
 
     def initialize(self, n_features: int) -> Any:
         """Gives the model fresh weights for data of `n_features` features, drawn as PyTorch draws them: uniform in
@@ -152,7 +152,7 @@ class Model(Estimator):
                 joined = current[name][:, None]
             self._backend.put(self._storage[name + kind], joined)
 
-    # ---- bound plans ----------------------------------------------------------------------------------------------------
+    # ---- bound plans -----------------------------------------------------------------------------------------------
 
     def _plan(self, function: str, **options: Any) -> Plan:
         key = (function, *sorted(options.items()))
@@ -223,11 +223,12 @@ class Model(Estimator):
         self._check_fitted()
         return check_array(z, name, self._network.dtype, features=self._network.latent_dim, validate=validate)
 
-    # ---- the likelihood ---------------------------------------------------------------------------------------------------
+    # ---- the likelihood --------------------------------------------------------------------------------------------
 
     def _loss(self, plan: Plan, out: str, x: str, *, samples: int = 1, loss: str, gradient: str | None = None) -> str | None:
         """Appends the reconstruction loss of the decoder's output `out`; returns the buffer of the rows' gradient with
-        respect to a learned log-variance. The gradients are those of the mean over rows, of each row alone where samples > 1."""
+        respect to a learned log-variance. The gradients are those of the mean over rows, of each row alone where
+        samples > 1."""
         n, name = self._network, None
         options: dict[str, Any] = {"samples": samples, "mean_over_rows": samples == 1}
         if n.likelihood == "bernoulli":
@@ -243,7 +244,7 @@ class Model(Estimator):
         plan.call("gaussian_forward", loss=loss, dmean=gradient, dlog_variance=name, mean=out, x=x, **options)
         return name
 
-    # ---- functions ----------------------------------------------------------------------------------------------------------
+    # ---- functions -------------------------------------------------------------------------------------------------
 
     def _code(self, plan: Plan, x: str, mu: str | None = None) -> str:
         raise TypeError(f"{type(self).__name__} builds no code")
@@ -341,7 +342,7 @@ class Model(Estimator):
         yield Update(weight_decay) if fused else Store()
         apply_stored(plan, [w for w in self._weights() if not fused or w[2] == 0], max_norm, weight_decay)
 
-    # ---- training ---------------------------------------------------------------------------------------------------------------
+    # ---- training --------------------------------------------------------------------------------------------------
 
     def _check_training(self) -> dict[str, float]:
         """Adam's options, checked."""
@@ -359,7 +360,7 @@ class Model(Estimator):
         self._backend.bind(plan, clock.rows, self._storage).run({**inputs, **outputs}, clock)
         return float(outputs["metrics"][0, 0]), self._read(":gradient", outputs)
 
-    # ---- copies, pickles and files --------------------------------------------------------------------------------------
+    # ---- copies, pickles and files ---------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         return files.state_of(self)

@@ -73,7 +73,7 @@ class VAE(Model):
         self.backend = backend
         self.random_state = random_state
 
-    # ---- plans ------------------------------------------------------------------------------------------------------------
+    # ---- plans -----------------------------------------------------------------------------------------------------
 
     def _code(self, plan: Plan, x: str, mu: str | None = None, logvar: str | None = None) -> str:
         """Appends the encoder; returns the buffer of the mean code."""
@@ -189,7 +189,7 @@ class VAE(Model):
         with self._update(plan, **update) as sink:
             self._step(plan, x, sink, samples, free_bits, row, None)
 
-    # ---- training -----------------------------------------------------------------------------------------------------------
+    # ---- training --------------------------------------------------------------------------------------------------
 
     def _check_training(self) -> dict[str, Any]:
         samples = check_int(self.importance_samples, "importance_samples", 1, 65536)
@@ -220,7 +220,7 @@ class VAE(Model):
         inputs = {"x": X} if row is None else {"x": X, "row": row}
         return self._apply(plan, inputs, len(X), clock)
 
-    # ---- functions ------------------------------------------------------------------------------------------------------------
+    # ---- functions -------------------------------------------------------------------------------------------------
 
     def encode(self, X: Any, validate: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """Mean and log-variance of the code of each row of X (rows, n_features): two (rows, latent_dim) arrays, the
