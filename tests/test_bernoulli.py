@@ -29,7 +29,7 @@ from numerics import RUN, Rounding, assert_close, sum_in_runs
 from latentcore.ops.bernoulli import bernoulli_forward
 from latentcore.ops.special import sigmoid, softplus
 
-SHAPES = [(1, 1), (3, 7), (7, 15), (15, 16), (16, 17), (33, 33), (130, 63), (63, 130), (5, 784), (2, 5000)]
+SHAPES = [(1, 1), (3, 7), (7, 15), (15, 16), (16, 17), (33, 33), (130, 63), (63, 130), (5, 784), (2, 20_000)]
 
 
 def rounding(case: Case, v: Values, out: Values) -> dict[str, Rounding]:

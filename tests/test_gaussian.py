@@ -28,7 +28,7 @@ from numerics import RUN, Rounding, assert_close, sum_in_runs
 
 from latentcore.ops.gaussian import gaussian_forward
 
-SHAPES = [(1, 1), (3, 7), (7, 15), (15, 16), (16, 17), (33, 33), (130, 63), (63, 130), (5, 784), (2, 5000)]
+SHAPES = [(1, 1), (3, 7), (7, 15), (15, 16), (16, 17), (33, 33), (130, 63), (63, 130), (5, 784), (2, 20_000)]
 LOG_2PI = math.log(2 * math.pi)
 
 
@@ -69,7 +69,8 @@ def gaussian(
     return Case(
         "gaussian_forward", rows, {"f": features}, name,
         inputs={"log_variance": constant(learned or 0.0), **(makers or {})}, options=options, absent=(*fixed, *absent),
-        rounding=rounding, objective=None if note or rows > 16 or features > 1000 else objective, gradients={"dmean": "mean"},
+        rounding=rounding, objective=None if note or rows > 16 or features > 1000 else objective,
+        gradients={"dmean": "mean"},
     )  # fmt: skip
 
 

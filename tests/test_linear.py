@@ -321,6 +321,18 @@ def test_accumulation_continues_the_chain(x, split, dtype, instruction_set):
     assert_same_bits(second, whole)
 
 
+@pytest.mark.parametrize("make", [forward, backward_input, backward_weight, update])
+@pytest.mark.parametrize("outputs", [17, 100])
+@each_dtype
+@each_set
+def test_threads_share_the_work_and_nothing_else(make, outputs, dtype, instruction_set):
+    case = make(600, 300, outputs)
+    alone = execute(case, dtype, instruction_set)
+    for threads in (2, 3, 2, 3):
+        for name, got in execute(case, dtype, instruction_set, threads=threads).items():
+            assert_same_bits(got, alone[name])
+
+
 @pytest.mark.parametrize("shape", [(1, 7, 15), (16, 63, 7), (130, 65, 33), SHARED], ids=str)
 @pytest.mark.parametrize("maker", [normal, sparse])
 @pytest.mark.parametrize("dtype", DTYPES)
