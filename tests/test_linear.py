@@ -7,8 +7,6 @@ import math
 import numpy as np
 import pytest
 from cases import (
-    DTYPES,
-    SETS,
     Case,
     Values,
     assert_agrees,
@@ -335,8 +333,8 @@ def test_threads_share_the_work_and_nothing_else(make, outputs, dtype, instructi
 
 @pytest.mark.parametrize("shape", [(1, 7, 15), (16, 63, 7), (130, 65, 33), SHARED], ids=str)
 @pytest.mark.parametrize("maker", [normal, sparse])
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("instruction_set", SETS)
+@each_dtype
+@each_set
 def test_fused_update_is_the_stored_gradient_and_adam(shape, maker, dtype, instruction_set):
     rows, inputs, outputs = shape
     fused = update(*shape, "sparse" if maker is sparse else "", x=maker)

@@ -6,7 +6,7 @@ namespace lc {
 namespace LC_ISA {
 namespace {
 
-// A Feistel network of six rounds on 2 * half bits (Luby and Rackoff 1988), walked until it lands below n (Black and
+// A Feistel network of eight rounds on 2 * half bits (Luby and Rackoff 1988), walked until it lands below n (Black and
 // Rogaway 2002): a permutation of [0, n) with no table. The round keys come from Philox, counter (0 or 1, 0, epoch, 0).
 struct Permutation {
   uint32_t key[8];
@@ -26,7 +26,7 @@ struct Permutation {
     const uint32_t mask = (uint32_t{1} << half) - 1;
     do {
       uint32_t left = place >> half, right = place & mask;
-      for (int i = 0; i < 6; ++i) {
+      for (int i = 0; i < 8; ++i) {
         uint32_t f = (right ^ key[i]) * 0x85EBCA6Bu;
         f ^= f >> 15;
         f *= 0xC2B2AE35u;

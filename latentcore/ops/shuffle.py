@@ -9,11 +9,11 @@ from .signature import Clock, Op
 
 
 def permutation(seed: int, epoch: int, place: np.ndarray, n: int) -> np.ndarray:
-    """Where the permutation of [0, n) of this epoch sends each place: a Feistel network of six rounds (Luby and Rackoff
+    """Where the permutation of [0, n) of this epoch sends each place: a Feistel network of eight rounds (Luby and Rackoff
     1988), walked until it lands below n (Black and Rogaway 2002). Its keys are the words of the counters 0 and 1."""
     half = max(1, (max(n - 1, 1).bit_length() + 1) // 2)
     words = philox(seed, np.arange(2), np.array(0), np.array(epoch), np.array(STREAMS["shuffle"]))
-    key = words.T.ravel()[:6].astype(np.uint64)
+    key = words.T.ravel().astype(np.uint64)
     mask, low = np.uint64((1 << half) - 1), np.uint64(0xFFFFFFFF)
     place = np.asarray(place).astype(np.uint64)
     walking = np.ones(place.shape, bool)
