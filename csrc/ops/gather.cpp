@@ -18,8 +18,13 @@ int gather_forward(const Call& call, const Run& run) {
       return kOutOfRange;
   const int64_t chunk = rows_a_task(features);
   run.team->each(divide_up(rows, chunk), [&](int64_t task, int) {
-    for (int64_t r = task * chunk; r < rows && r < (task + 1) * chunk; ++r)
+    const int64_t end = (task + 1) * chunk < rows ? (task + 1) * chunk : rows;
+    for (int64_t r = task * chunk; r < end; ++r) {
+      // Rows lie anywhere: the next one is asked for while this one is copied.
+      if (r + 1 < end)
+        for (int64_t j = 0; j < features; j += kPanel<T>) __builtin_prefetch(x + row[r + 1] * features + j);
       std::memcpy(y + r * features, x + row[r] * features, sizeof(T) * static_cast<size_t>(features));
+    }
   });
   return 0;
 }
