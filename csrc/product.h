@@ -3,7 +3,7 @@
 // The three products of a linear layer are this product with other roles: in the forward pass A is the rows of x and B
 // the weights; for the input gradient A is the weights and B the transposed output gradient; for the weight gradient A
 // is the transposed input and B the output gradient. Every output is one chain of multiply-adds over k in ascending
-// order: tiles of any height and width, k-blocks and skipped zeros give the same bits.
+// order: tiles of any height and width give the same bits, and so do zeros left out.
 #pragma once
 
 #include "op.h"
