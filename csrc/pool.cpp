@@ -90,11 +90,14 @@ void work(Pool& p, int index) {
     } else if (++spins < kSpins) {
       relax();
     } else {
+      // Whoever is woken stays awake for a while, also where the job was over before it came: the next one follows
+      // soon.
       std::unique_lock<std::mutex> lock(p.mutex);
+      const uint64_t last = p.ticket.load(std::memory_order_acquire) >> 16;
       ++p.sleepers;
       p.wake.wait(lock, [&] {
         const uint64_t now = p.ticket.load(std::memory_order_acquire);
-        return !(now & kClosed) && now >> 16 != seen;
+        return now >> 16 != last || (!(now & kClosed) && now >> 16 != seen);
       });
       --p.sleepers;
       spins = 0;

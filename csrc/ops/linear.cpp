@@ -14,7 +14,7 @@ namespace {
 constexpr int64_t kRowChunk = 64;                           // rows that one task of the forward pass takes
 constexpr int64_t kInputChunk = 32;                         // inputs that one task of the input gradient takes
 constexpr int64_t kWeightChunk = kHeight * (64 / kHeight);  // inputs that one task of the weight gradient takes
-constexpr double kAlone = 1e6;                              // multiply-adds under which one thread is faster
+constexpr double kAlone = 2e5;                              // multiply-adds under which one thread is faster
 
 // Rows too short, or outputs too few, for a search for zeros.
 bool may_list(int64_t depth, int64_t panels) {

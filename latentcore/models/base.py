@@ -133,24 +133,36 @@ class Model(Estimator):
     def _write(self, kind: str, parameters: Mapping[str, Any]) -> None:
         if not isinstance(parameters, Mapping):
             raise TypeError(f"parameters: expected a mapping of names to arrays, got {type(parameters).__name__}")
-        current = self._read(kind)
+        shapes, checked = self._shapes(), {}
         for name, value in parameters.items():
-            if name not in current:
-                raise KeyError(f"parameters: expected names from {', '.join(current)}, got {shown(name)}")
+            if name not in shapes:
+                raise KeyError(f"parameters: expected names from {', '.join(shapes)}, got {shown(name)}")
             array = as_array(value, f"parameters: {name}")
-            if array.shape != current[name].shape:
-                raise ValueError(f"parameters: {name}: expected shape {current[name].shape}, got {array.shape}")
+            if array.shape != shapes[name]:
+                raise ValueError(f"parameters: {name}: expected shape {shapes[name]}, got {array.shape}")
             with np.errstate(over="ignore"):
                 array = array.astype(self._network.dtype)
             if not np.isfinite(array).all():
                 raise ValueError(f"parameters: {name}: expected finite numbers in {array.dtype}")
-            current[name] = array
-        for name, _, inputs in self._weights():
-            if inputs:
-                joined = np.concatenate([current[f"{name}.weight"], current[f"{name}.bias"][:, None]], 1)
-            else:
-                joined = current[name][:, None]
-            self._backend.put(self._storage[name + kind], joined)
+            checked[name] = array
+        for name, out, inputs in self._weights():
+            weight, bias = checked.get(f"{name}.weight"), checked.get(f"{name}.bias" if inputs else name)
+            if weight is None and bias is None:
+                continue
+            storage = self._storage[name + kind]
+            joined = self._backend.get(storage, Buffer(name, (out, inputs), self._network.dtype, "state", "weight"))
+            if weight is not None:
+                joined[:, :-1] = weight
+            if bias is not None:
+                joined[:, -1] = bias
+            self._backend.put(storage, joined)
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """The names and shapes of ``parameters()``."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name, out, inputs in self._weights():
+            shapes |= {f"{name}.weight": (out, inputs), f"{name}.bias": (out,)} if inputs else {name: (1,)}
+        return shapes
 
     # ---- bound plans -----------------------------------------------------------------------------------------------
 

@@ -130,7 +130,7 @@ def _restored(kind: type[Any], header: Mapping[str, Any], tensors: Mapping[str, 
     history = _history(header["history"], tensors, progress[1], network.latent_dim)
     _check_tensors(model, {name: array for name, array in tensors.items() if not name.startswith(_HISTORY)})
     model._adopt(network, get_backend(backend), seed)
-    names = list(model._read(""))
+    names = list(model._shapes())
     for suffix in _KINDS:
         model._write(suffix, {name: tensors[name + suffix] for name in names})
     for function in _FUNCTIONS:
@@ -195,10 +195,7 @@ def _history(names: Any, tensors: Mapping[str, np.ndarray], epochs: int, latent_
 
 def _check_tensors(model: Any, tensors: Mapping[str, np.ndarray]) -> None:
     network = model._network
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, out, inputs in model._weights():
-        plain = {f"{name}.weight": (out, inputs), f"{name}.bias": (out,)} if inputs else {name: (1,)}
-        shapes |= {tensor + kind: shape for tensor, shape in plain.items() for kind in _KINDS}
+    shapes = {name + kind: shape for name, shape in model._shapes().items() for kind in _KINDS}
     shapes |= dict.fromkeys(("golden:input", "golden:output"), (2, network.n_features))
     _check_keys("tensors", tensors, shapes)
     for name, shape in shapes.items():
