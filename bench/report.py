@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .cases import Inputs, mnist_path
-from .machine import slug
+from .machine import HERE, slug
 from .peers import CONTESTANTS, ENGINE
 from .rounds import Row
+
+# The rows of README.md's table.
+SUMMARY = {"train step": (16, 128, 1024), "decode": (1, 16, 128), "reconstruct": (1, 16, 128)}
 
 NOTES = """\
 * All contestants run the same network (784-400-(20+20), 20-400-784, ReLU, Bernoulli, Adam at 1e-3, float32) from the
@@ -55,6 +59,31 @@ def write(folder: Path, machine: dict, versions: dict, ceilings: dict, records: 
     path = folder / "results" / f"{slug(machine)}.json"
     path.write_text(json.dumps(document, indent=1) + "\n")
     (folder / "RESULTS.md").write_text(markdown(machine, versions, ceilings, records, command))
+    readme = folder.parent / "README.md"
+    if folder == HERE and readme.exists():
+        readme.write_text(with_summary(readme.read_text(), machine, records))
+
+
+def with_summary(text: str, machine: dict, records: list[dict]) -> str:
+    """README.md with the table between its two marks made anew."""
+    shown = [r for r in records if r["task"] in ("train step", "decode", "reconstruct") and r["batch"] in SUMMARY[r["task"]]]
+    by_row: dict[str, dict[int, str]] = {}
+    for record in shown:
+        timed = record["contestants"]
+        best = min((name for name in timed if name != ENGINE), key=lambda name: timed[name]["ratio"])
+        cell = f"{_time(timed[ENGINE]['median'])} | **{timed[best]['ratio']:.2f}×** {best}"
+        by_row.setdefault(f"{record['task']}, {record['data']}, batch {record['batch']}", {})[record["threads"]] = cell
+    threads = sorted({record["threads"] for record in shown})
+    lines = [
+        f"{machine['cpu']} (family.model {machine['family']}), {machine['date']}, float32, 784-400-20-400-784; medians, and how "
+        "many times as long the best of PyTorch, torch.compile, JAX, ONNX Runtime and NumPy takes.",
+        "",
+        "| work | " + " | ".join(f"{n} thread{'s' * (n > 1)} | best peer" for n in threads) + " |",
+        "|---|" + "--:|---|" * len(threads),
+    ]
+    lines += [f"| {name} | " + " | ".join(cells.get(n, " | ") for n in threads) + " |" for name, cells in by_row.items()]
+    table = "\n".join(["<!-- results -->", *lines, "<!-- /results -->"])
+    return re.sub(r"<!-- results -->.*<!-- /results -->", lambda _: table, text, flags=re.DOTALL)
 
 
 def markdown(machine: dict, versions: dict, ceilings: dict, records: list[dict], command: str) -> str:
