@@ -74,9 +74,12 @@ def with_summary(text: str, machine: dict, records: list[dict]) -> str:
         cell = f"{_time(timed[ENGINE]['median'])} | **{timed[best]['ratio']:.2f}×** {best}"
         by_row.setdefault(f"{record['task']}, {record['data']}, batch {record['batch']}", {})[record["threads"]] = cell
     threads = sorted({record["threads"] for record in shown})
+    about = (
+        f"{machine['cpu']} (family.model {machine['family']}), {machine['date']}, float32, 784-400-20-400-784; medians, "
+        "and how many times as long the best of PyTorch, torch.compile, JAX, ONNX Runtime and NumPy takes."
+    )
     lines = [
-        f"{machine['cpu']} (family.model {machine['family']}), {machine['date']}, float32, 784-400-20-400-784; medians, and how "
-        "many times as long the best of PyTorch, torch.compile, JAX, ONNX Runtime and NumPy takes.",
+        about,
         "",
         "| work | " + " | ".join(f"{n} thread{'s' * (n > 1)} | best peer" for n in threads) + " |",
         "|---|" + "--:|---|" * len(threads),
