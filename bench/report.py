@@ -66,7 +66,7 @@ def write(folder: Path, machine: dict, versions: dict, ceilings: dict, records: 
 
 def with_summary(text: str, machine: dict, records: list[dict]) -> str:
     """README.md with the table between its two marks made anew."""
-    shown = [r for r in records if r["task"] in ("train step", "decode", "reconstruct") and r["batch"] in SUMMARY[r["task"]]]
+    shown = [record for record in records if record["batch"] in SUMMARY.get(record["task"], ())]
     by_row: dict[str, dict[int, str]] = {}
     for record in shown:
         timed = record["contestants"]
