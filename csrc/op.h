@@ -66,6 +66,12 @@ LC_INLINE int64_t divide_up(int64_t n, int64_t by) {
   return (n + by - 1) / by;
 }
 
+// The two words of a seed, Philox's key.
+struct Key {
+  uint32_t word[2];
+  LC_INLINE explicit Key(uint64_t seed) : word{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)} {}
+};
+
 // Cuts a workspace into aligned pieces. The same sequence of calls with a null base counts the bytes.
 class Carver {
  public:

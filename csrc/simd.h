@@ -49,6 +49,11 @@ using Int = typename VectorOf<T>::Integer;
 // A weight panel is one cache line wide on every instruction set: 16 floats or 8 doubles.
 template <class T>
 constexpr int kPanel = 64 / static_cast<int>(sizeof(T));
+// Elements of a weight {out, in} and its bias, in panels [out / panel][in + 1][panel].
+template <class T>
+LC_INLINE int64_t weight_size(int64_t out, int64_t in) {
+  return (out + kPanel<T> - 1) / kPanel<T> * (in + 1) * kPanel<T>;
+}
 template <class T>
 constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
 template <class T>

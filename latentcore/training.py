@@ -39,8 +39,8 @@ class Trainer:
         if not hasattr(model, "_storage"):
             if random_state is not None:
                 model.set_params(random_state=random_state)
-            checked = check_array(X, "X", model.dtype if model.dtype in ("float32", "float64") else "float64")
-            model.initialize(checked.shape[1])
+            X = check_array(X, "X", model.dtype if model.dtype in ("float32", "float64") else "float64")
+            model.initialize(X.shape[1])
         self.model = model
         self.X = model._check_data(X, validate=validate)
         if len(self.X) >= 2**32:

@@ -17,7 +17,7 @@ int adam_update(const Call& call, const Run& run) {
   const Adam<T> adam(call.option, rate[run.clock.iteration], run.clock.step);
   const double ratio = squared ? call.option[4] / (::sqrt(*squared) + 1e-6) : 1;
   const T scale = T(ratio < 1 ? ratio : 1);
-  const int64_t n = divide_up(run.size(call, 0), kPanel<T>) * (run.size(call, 1) + 1) * kPanel<T>;
+  const int64_t n = weight_size<T>(run.size(call, 0), run.size(call, 1));
   run.team->each(divide_up(n, kChunk), [&](int64_t i, int) {
     const int64_t at = i * kChunk;
     adam(w + at, m + at, v + at, g + at, scale, n - at < kChunk ? n - at : kChunk);

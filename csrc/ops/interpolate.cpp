@@ -39,9 +39,8 @@ struct Arc {
     straight = sine < kStraight;
   }
   double weight(double t) const { return straight ? t : ::sin(t * angle) / sine; }
-  double slope(double t) const {
-    return (t * ::cos(t * angle) - weight(t) * ::cos(angle)) / sine;
-  }  // d weight / d angle
+  // d weight / d angle
+  double slope(double t) const { return (t * ::cos(t * angle) - weight(t) * ::cos(angle)) / sine; }
 };
 
 // y[r,l] = a[r,l] b[r,l] t[r]; sizes r, l

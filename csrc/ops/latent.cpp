@@ -15,7 +15,7 @@ struct Noise {
   const T* given;
   const uint32_t* row;
   int64_t samples, latent;
-  uint32_t key[2];
+  Key key;
   uint32_t step, stream;
   int64_t first;
 
@@ -24,7 +24,7 @@ struct Noise {
         row(rows),
         samples(s),
         latent(l),
-        key{static_cast<uint32_t>(clock.seed), static_cast<uint32_t>(clock.seed >> 32)},
+        key(clock.seed),
         step(static_cast<uint32_t>(clock.step)),
         stream(static_cast<uint32_t>(stream_number)),
         first(clock.sample * l) {}
@@ -34,8 +34,8 @@ struct Noise {
       return given + begin * samples * latent;
     uint32_t id[kBlock] = {};
     for (int64_t r = 0; row && r < count; ++r) id[r] = row[begin + r];
-    normals_rows<T>(key, id, static_cast<int>(count), static_cast<uint32_t>(first), static_cast<int>(samples * latent),
-                    samples * latent, step, stream, scratch);
+    normals_rows<T>(key.word, id, static_cast<int>(count), static_cast<uint32_t>(first),
+                    static_cast<int>(samples * latent), samples * latent, step, stream, scratch);
     return scratch;
   }
 };

@@ -16,6 +16,10 @@ constexpr int64_t kInputChunk = 32;                         // inputs that one t
 constexpr int64_t kWeightChunk = kHeight * (64 / kHeight);  // inputs that one task of the weight gradient takes
 constexpr double kAlone = 2e5;                              // multiply-adds under which one thread is faster
 
+double work_of(int64_t rows, int64_t out, int64_t in) {
+  return static_cast<double>(rows) * static_cast<double>(out) * static_cast<double>(in);
+}
+
 // Rows too short, or outputs too few, for a search for zeros.
 bool may_list(int64_t depth, int64_t panels) {
   return depth >= 64 && panels >= 2;
@@ -92,7 +96,7 @@ int linear_forward(const Call& call, const Run& run) {
   const bool in_tile = !before && (kind == Activation::kIdentity || kind == Activation::kRelu);
   Carver carver(run.workspace);
   const ForwardSpace<T> space(carver, rows, in, run.team->threads());
-  const bool alone = static_cast<double>(rows) * static_cast<double>(out) * static_cast<double>(in) < kAlone;
+  const bool alone = work_of(rows, out, in) < kAlone;
 
   const int64_t chunks = divide_up(rows, kRowChunk);
   const bool listing = may_list(in, panels);
@@ -110,7 +114,8 @@ int linear_forward(const Call& call, const Run& run) {
     const int64_t column = p.begin * kPanel<T>;
     const int64_t columns = (p.end * kPanel<T> < out ? p.end * kPanel<T> : out) - column;
     const bool ragged = columns < wide * kPanel<T>;
-    T* target = y + begin * out + column;
+    const int64_t at = begin * out + column;
+    T* target = y + at;
     const T* panel = w + p.begin * b_panel;
     Operands<T> o{};
     o.a = x + begin * in;
@@ -131,8 +136,7 @@ int linear_forward(const Call& call, const Run& run) {
     for (int64_t r = 0; ragged && r < end - begin; ++r)
       std::memcpy(target + r * out, o.c + r * o.c_row, static_cast<size_t>(columns) * sizeof(T));
     if (!in_tile)
-      kActivateRows<T>[static_cast<int>(kind)](target, before ? before + begin* out + column : nullptr, end - begin,
-                                               columns, out);
+      kActivateRows<T>[static_cast<int>(kind)](target, before ? before + at : nullptr, end - begin, columns, out);
   });
   return 0;
 }
@@ -168,7 +172,7 @@ int linear_backward_input(const Call& call, const Run& run) {
 
   for (int64_t first = 0; first < all; first += kSlice) {
     const int64_t rows = all - first < kSlice ? all - first : kSlice;
-    const bool alone = static_cast<double>(rows) * static_cast<double>(out) * static_cast<double>(in) < kAlone;
+    const bool alone = work_of(rows, out, in) < kAlone;
     T* dx = run.get<T>(call, 0) + first * in;
     const T *dy = run.get<T>(call, 1) + first * out, *x = kept ? kept + first * in : nullptr;
     const T* before = sums ? sums + first * in : nullptr;
@@ -277,7 +281,7 @@ LC_INLINE void weight_gradient(const Call& call, const Run& run, const T* dy, co
   Carver carver(run.workspace);
   const WeightSpace<T> space(carver, rows, out, in, run.team->threads());
   const int64_t panels = divide_up(out, kPanel<T>), panel_size = (in + 1) * kPanel<T>;
-  const bool alone = static_cast<double>(rows) * static_cast<double>(out) * static_cast<double>(in) < kAlone / 4;
+  const bool alone = work_of(rows, out, in) < kAlone / 4;
 
   // Few and wide pieces of x: what is read in a row is then long enough to be fetched ahead.
   const int64_t packs = divide_up(rows, kRowChunk), pieces = 2 * run.team->threads();

@@ -10,7 +10,7 @@ constexpr int64_t kChunk = 8192;
 
 template <class T>
 int64_t gradient_size(const Call& call) {
-  return divide_up(call.size[0].value, kPanel<T>) * (call.size[1].value + 1) * kPanel<T>;
+  return weight_size<T>(call.size[0].value, call.size[1].value);
 }
 template <class T>
 int64_t norm_space(const Call& call, int64_t, int) {

@@ -9,11 +9,10 @@ namespace {
 constexpr int64_t kRows = 16;
 
 struct Source {
-  uint32_t key[2], step, stream;
+  Key key;
+  uint32_t step, stream;
   explicit Source(const Call& call, const Clock& clock)
-      : key{static_cast<uint32_t>(clock.seed), static_cast<uint32_t>(clock.seed >> 32)},
-        step(static_cast<uint32_t>(clock.step)),
-        stream(static_cast<uint32_t>(call.option[0])) {}
+      : key(clock.seed), step(static_cast<uint32_t>(clock.step)), stream(static_cast<uint32_t>(call.option[0])) {}
 };
 
 // z[r,l] =; sizes r, l; option: stream
@@ -26,7 +25,7 @@ int normal_forward(const Call& call, const Run& run) {
     const int64_t begin = block * kRows, count = rows - begin < kRows ? rows - begin : kRows;
     uint32_t id[kRows];
     for (int64_t r = 0; r < count; ++r) id[r] = static_cast<uint32_t>(run.clock.offset + begin + r);
-    normals_rows<T>(source.key, id, count, 0, width, width, source.step, source.stream, z + begin * width);
+    normals_rows<T>(source.key.word, id, count, 0, width, width, source.step, source.stream, z + begin * width);
   });
   return 0;
 }
@@ -46,7 +45,7 @@ int uniform_forward(const Call& call, const Run& run) {
         c[2][i] = source.step;
         c[3][i] = source.stream;
       }
-      philox_block(source.key, c[0], c[1], c[2], c[3]);
+      philox_block(source.key.word, c[0], c[1], c[2], c[3]);
       for (int64_t j = first; j < width && j < first + 4 * kCounters; ++j)
         u[r * width + j] = uniform<T>(c[j % 4][(j - first) / 4]);
     }

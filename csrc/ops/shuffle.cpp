@@ -15,11 +15,10 @@ struct Permutation {
 
   Permutation(const Clock& clock, int64_t count) : n(static_cast<uint32_t>(count)), half(1) {
     while ((uint64_t{1} << (2 * half)) < n) ++half;
-    const uint32_t seed[2] = {static_cast<uint32_t>(clock.seed), static_cast<uint32_t>(clock.seed >> 32)};
     uint32_t c[4][kCounters] = {};
     c[0][1] = 1;
     c[2][0] = c[2][1] = static_cast<uint32_t>(clock.epoch);
-    philox_block(seed, c[0], c[1], c[2], c[3]);
+    philox_block(Key(clock.seed).word, c[0], c[1], c[2], c[3]);
     for (int i = 0; i < 8; ++i) key[i] = c[i % 4][i / 4];
   }
   uint32_t operator()(uint32_t place) const {

@@ -40,15 +40,20 @@ def aligned(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     return raw[start : start + size].view(dtype).reshape(shape)
 
 
+def _panels(buffer: Buffer) -> tuple[int, int, int]:
+    """The shape of a weight in panels of 64 bytes."""
+    out, inputs = buffer.array_shape(0)
+    panel = 64 // np.dtype(buffer.dtype).itemsize
+    return -(-out // panel), inputs + 1, panel
+
+
 class CpuBackend(Backend):
     """Weights lie in panels (out / p, in + 1, p), p = 64 bytes; the bias is the last row of each."""
 
     name = "cpu"
 
     def allocate(self, buffer: Buffer) -> np.ndarray:
-        out, inputs = buffer.array_shape(0)
-        panel = 64 // np.dtype(buffer.dtype).itemsize
-        return aligned((-(-out // panel), inputs + 1, panel), buffer.dtype)
+        return aligned(_panels(buffer), buffer.dtype)
 
     def put(self, storage: np.ndarray, array: np.ndarray) -> None:
         panels, columns, panel = storage.shape
@@ -94,9 +99,8 @@ class CpuBound(Bound):
         if b.role == "state":
             return self.core.add_held(state[b.name])
         if b.layout == "weight":
-            if b.role == "temporary":
-                return self.core.add_temporary(CpuBackend().allocate(b).nbytes)
-            return self.core.add_external(b.name, CpuBackend().allocate(b).nbytes, "")
+            size = math.prod(_panels(b)) * np.dtype(b.dtype).itemsize
+            return self.core.add_temporary(size) if b.role == "temporary" else self.core.add_external(b.name, size, "")
         if b.role == "temporary":
             return self.core.add_temporary(min(b.bytes(self.capacity), 2**63 - 1))
         units = [unit for _, unit in map(size_of, b.shape) if unit]
