@@ -60,7 +60,7 @@ def sample(model: VAE, n: int, random_state: Any = None) -> np.ndarray:
     for a model that has no prior."""
     _check_model(model, VAE)
     n = check_int(n, "n", 0)
-    return model._apply(model._plan("sample"), {}, n, Clock(seed=check_seed(random_state)))["x_mean"]
+    return model._run(model._plan("sample"), {}, n, Clock(seed=check_seed(random_state)))["x_mean"]
 
 
 def interpolate(model: Model, *points: Any, steps: int = 9, method: str = "slerp", space: str = "data") -> np.ndarray:
@@ -81,7 +81,7 @@ def interpolate(model: Model, *points: Any, steps: int = 9, method: str = "slerp
     t = ((place - segment * (steps - 1)) / (steps - 1)).astype(codes.dtype)
     inputs = {"a": codes[segment], "b": codes[segment + 1], "t": t}
     plan = model._plan("interpolate", method="slerp" if method == "slerp" else "lerp")
-    return model._apply(plan, inputs, len(place), Clock())["x_mean"]
+    return model._run(plan, inputs, len(place), Clock())["x_mean"]
 
 
 def compile(

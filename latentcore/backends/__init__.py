@@ -7,6 +7,7 @@ from typing import Any
 from .base import Backend, Bound, NonFiniteError
 from .cpu import CpuBackend, get_num_threads, set_num_threads
 from .reference import ReferenceBackend
+from .runner import Runner
 
 _BACKENDS: dict[str, Backend] = {"cpu": CpuBackend(), "reference": ReferenceBackend()}
 
@@ -20,4 +21,4 @@ def get_backend(name: Any) -> Backend:
     return _BACKENDS[name]
 
 
-__all__ = ["Backend", "Bound", "NonFiniteError", "get_backend", "get_num_threads", "set_num_threads"]
+__all__ = ["Backend", "Bound", "NonFiniteError", "Runner", "get_backend", "get_num_threads", "set_num_threads"]

@@ -94,7 +94,7 @@ class Autoencoder(Model):
     def encode(self, X: Any, validate: bool = True) -> np.ndarray:
         """The code of each row of X (rows, n_features): (rows, latent_dim). Raises NotFittedError, TypeError, ValueError."""
         X = self._check_data(X, validate=validate)
-        return self._apply(self._plan("encode"), {"x": X}, len(X), Clock())["mu"]
+        return self._run(self._plan("encode"), {"x": X}, len(X), Clock())["mu"]
 
     def score_samples(self, X: Any, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
         """The log-likelihood in nats of each row given its own code, (rows,) float64; nothing is drawn."""

@@ -11,18 +11,15 @@ from typing import Any
 import numpy as np
 
 from .. import training
-from ..backends import Backend, Bound, get_backend, get_num_threads
+from ..backends import Backend, Runner, get_backend
 from ..checks import as_array, check_array, check_int, check_option, check_real, check_seed, not_fitted, shown
 from ..layers import Linear, Sink, Store, Update, apply_stored, forward
 from ..ops import Clock
 from ..ops.random import STREAMS
-from ..plan import Buffer, Dim, Plan, rows, size_of
+from ..plan import Buffer, Dim, Plan, rows
 from . import files
 from .estimator import Estimator
 from .network import Network, check_network
-
-_CAPACITIES = (1, 16, 128, 1024)
-_IDLE_PLANS = 4  # bound plans of one kind that wait for the next call
 
 
 class Model(Estimator):
@@ -74,7 +71,7 @@ class Model(Estimator):
             for kind in ("", ":m", ":v")
         }
         self._plans: dict[Any, Plan] = {}
-        self._idle: dict[Any, list[Bound]] = {}
+        self._run = Runner(backend, self._storage)
         self._minibatches: tuple[int, int] | None = None
 
     def _encoder(self) -> list[Linear]:
@@ -200,31 +197,6 @@ class Model(Estimator):
         check_option(function, "function", [k[7:] for k in dir(self) if k.startswith("_build_")])
         return self._plan(function, **options)
 
-    def _apply(self, plan: Plan, inputs: Mapping[str, np.ndarray], n: int, clock: Clock) -> dict[str, np.ndarray]:
-        """Runs a plan over n rows, in slices where they are many. A row's result does not depend on the slices."""
-        outputs = {b.name: np.empty(b.array_shape(n), b.dtype) for b in plan.of_role("output")}
-        arrays = {**inputs, **outputs}
-        times = {b.name: size_of(b.shape[0])[0] for b in plan.buffers.values() if "rows" in str(b.shape[0])}
-        most = max(1, _CAPACITIES[-1] // max(times.values()))
-        capacity = min(most, next((c for c in _CAPACITIES if c >= n), most))
-        key = (plan.name, id(plan), capacity, get_num_threads())
-        idle = self._idle.setdefault(key, [])
-        try:
-            bound = idle.pop()
-        except IndexError:
-            bound = self._backend.bind(plan, capacity, self._storage)
-        try:
-            first = clock.offset
-            for begin in range(0, n, capacity):
-                end = min(n, begin + capacity)
-                piece = {k: a[begin * times[k] : end * times[k]] if k in times else a for k, a in arrays.items()}
-                clock.rows, clock.offset = end - begin, first + begin
-                bound.run(piece, clock)
-        finally:
-            if len(idle) < _IDLE_PLANS:
-                idle.append(bound)
-        return outputs
-
     def _check_data(self, X: Any, name: str = "X", validate: bool = True) -> np.ndarray:
         self._check_fitted()
         n = self._network
@@ -290,17 +262,17 @@ class Model(Estimator):
         """The mean of the data at codes z (rows, latent_dim): (rows, n_features), for a Bernoulli likelihood
         probabilities. Raises NotFittedError, TypeError, ValueError."""
         z = self._check_codes(z, validate=validate)
-        return self._apply(self._plan("decode"), {"z": z}, len(z), Clock())["x_mean"]
+        return self._run(self._plan("decode"), {"z": z}, len(z), Clock())["x_mean"]
 
     def reconstruct(self, X: Any, validate: bool = True) -> np.ndarray:
         """X (rows, n_features) through its mean code and back. Raises NotFittedError, TypeError, ValueError."""
         X = self._check_data(X, validate=validate)
-        return self._apply(self._plan("reconstruct"), {"x": X}, len(X), Clock())["x_mean"]
+        return self._run(self._plan("reconstruct"), {"x": X}, len(X), Clock())["x_mean"]
 
     def transform(self, X: Any) -> np.ndarray:
         """The mean code of each row of X (rows, n_features): (rows, latent_dim)."""
         X = self._check_data(X)
-        return self._apply(self._plan("encode"), {"x": X}, len(X), Clock())["mu"]
+        return self._run(self._plan("encode"), {"x": X}, len(X), Clock())["mu"]
 
     def inverse_transform(self, Z: Any) -> np.ndarray:
         """The same as ``decode``."""
@@ -332,7 +304,7 @@ class Model(Estimator):
         X = self._check_data(X)
         samples = check_int(n_samples, "n_samples", 1, 65536)
         clock = Clock(seed=check_seed(random_state))
-        return self._apply(self._plan("score", samples=samples), {"x": X}, len(X), clock)["score"]
+        return self._run(self._plan("score", samples=samples), {"x": X}, len(X), clock)["score"]
 
     def _minibatch(self, plan: Plan, data_rows: int) -> tuple[str, str]:
         """Appends the drawing of a minibatch; returns its buffer and that of its row numbers."""

@@ -218,7 +218,7 @@ class VAE(Model):
     def _evaluate(self, X: np.ndarray, samples: int, clock: Clock, row: np.ndarray | None = None) -> dict[str, np.ndarray]:
         plan = self._plan("evaluate", samples=samples, rowwise=row is not None)
         inputs = {"x": X} if row is None else {"x": X, "row": row}
-        return self._apply(plan, inputs, len(X), clock)
+        return self._run(plan, inputs, len(X), clock)
 
     # ---- functions -------------------------------------------------------------------------------------------------
 
@@ -226,7 +226,7 @@ class VAE(Model):
         """Mean and log-variance of the code of each row of X (rows, n_features): two (rows, latent_dim) arrays, the
         log-variance within [-30, 20]. Raises NotFittedError, TypeError, ValueError."""
         X = self._check_data(X, validate=validate)
-        out = self._apply(self._plan("posterior"), {"x": X}, len(X), Clock())
+        out = self._run(self._plan("posterior"), {"x": X}, len(X), Clock())
         return out["mu"], out["logvar"]
 
     def score_samples(self, X: Any, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
