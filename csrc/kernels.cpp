@@ -5,11 +5,11 @@ namespace lc {
 namespace LC_ISA {
 
 extern const Op kLinear[], kLatent[], kReparameterize[], kKl[], kBernoulli[], kGaussian[], kImportance[], kObjective[],
-    kAdam[], kNorm[], kGather[], kShuffle[], kRandom[], kInterpolate[];
+    kAdam[], kNorm[], kGather[], kShuffle[], kRandom[], kInterpolate[], kShift[], kProbabilisticPca[];
 
-extern const Op* const kOps[] = {kLinear,   kLatent,     kReparameterize, kKl,          kBernoulli,
-                                 kGaussian, kImportance, kObjective,      kAdam,        kNorm,
-                                 kGather,   kShuffle,    kRandom,         kInterpolate, nullptr};
+extern const Op* const kOps[] = {
+    kLinear, kLatent, kReparameterize, kKl,     kBernoulli,   kGaussian, kImportance,       kObjective, kAdam,
+    kNorm,   kGather, kShuffle,        kRandom, kInterpolate, kShift,    kProbabilisticPca, nullptr};
 
 }  // namespace LC_ISA
 }  // namespace lc

@@ -12,8 +12,10 @@ from . import (
     linear,
     norm,
     objective,
+    probabilistic_pca,
     random,
     reparameterize,
+    shift,
     shuffle,
 )
 from .signature import Argument, Clock, Op, Size
@@ -22,7 +24,7 @@ OPS: dict[str, Op] = {
     op.name: op
     for module in (
         linear, latent, reparameterize, kl, bernoulli, gaussian, importance, objective, adam, norm, gather, shuffle,
-        random, interpolate,
+        random, interpolate, shift, probabilistic_pca,
     )
     for op in module.OPS
 }  # fmt: skip
