@@ -19,20 +19,33 @@ def check_array(
     dtype: str,
     *,
     features: int | None = None,
+    estimator: str | None = None,
     validate: bool = True,
     unit_interval: bool = False,
     empty: bool = False,
 ) -> np.ndarray:
-    """value as a C-contiguous (rows, features) array of dtype, in place where it is one. Raises TypeError for what is
-    no array of real numbers, ValueError for a wrong shape, no rows, NaN or infinity, data outside [0, 1]."""
+    """value as a C-contiguous (rows, features) array of dtype, in place where it is one. estimator: the name of the one
+    that expects so many features. Raises TypeError for what is no array of real numbers, ValueError for complex numbers,
+    a wrong shape, no rows, NaN or infinity, data outside [0, 1]; scikit-learn's own checks know the errors by their
+    wording."""
     array = as_array(value, name)
     if array.ndim != 2:
-        hint = {1: "; one row is X.reshape(1, -1)", 0: ""}.get(array.ndim, "; X.reshape(len(X), -1) makes rows of it")
-        raise ValueError(f"{name}: expected a 2-D array (rows, features), got shape {array.shape}{hint}")
+        hint = "X.reshape(1, -1) makes one row of it" if array.ndim < 2 else "X.reshape(len(X), -1) makes rows of it"
+        raise ValueError(
+            f"{name}: expected a 2-D array (rows, features), got shape {array.shape}. Reshape your data: {hint}"
+        )
     if array.shape[1] == 0 or (not empty and array.shape[0] == 0):
-        raise ValueError(f"{name}: expected at least one row and one feature, got shape {array.shape}")
+        none = "0 sample(s)" if array.shape[1] else "0 feature(s)"
+        raise ValueError(
+            f"{name}: expected at least one row and one feature, got {none} (shape={array.shape}) while a minimum of 1 is "
+            "required."
+        )
     if features is not None and array.shape[1] != features:
-        raise ValueError(f"{name}: expected {features} features, got {array.shape[1]} (shape {array.shape})")
+        given = array.shape[1]
+        who = (
+            f"; {name} has {given} features, but {estimator} is expecting {features} features as input" if estimator else ""
+        )
+        raise ValueError(f"{name}: expected {features} features, got {given} (shape {array.shape}){who}")
     with np.errstate(over="ignore"):
         array = np.require(array, dtype, ["C", "A"])
     if validate and array.size:
@@ -47,10 +60,11 @@ def check_array(
 
 
 def as_array(value: Any, name: str) -> np.ndarray:
-    """value as an array of real numbers, in place where it is one. Raises TypeError for what is none, ValueError for
-    something ragged."""
+    """value as an array of real numbers, in place where it is one; numbers in an array of objects become float64. Raises
+    TypeError for what is none, ValueError for something ragged or complex."""
     if hasattr(value, "toarray") or np.ma.isMaskedArray(value):
-        raise TypeError(f"{name}: expected a dense array of real numbers, got a {type(value).__name__}")
+        kind = f"{'sparse ' if hasattr(value, 'toarray') else ''}{type(value).__name__}"
+        raise TypeError(f"{name}: expected a dense array of real numbers, got a {kind}")
     foreign = hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray) and not hasattr(value, "__array__")
     try:
         array = np.from_dlpack(value) if foreign else np.asarray(value)
@@ -59,10 +73,29 @@ def as_array(value: Any, name: str) -> np.ndarray:
         raise ValueError(f"{name}: expected an array of real numbers, got {what}") from None
     except (TypeError, RuntimeError, BufferError) as error:
         raise TypeError(f"{name}: expected an array of real numbers, got a {type(value).__name__} ({error})") from None
+    if array.dtype.kind == "O" and array.ndim:
+        return _from_objects(array, name)
+    if array.dtype.kind == "c":
+        raise ValueError(f"{name}: expected real numbers, got dtype {array.dtype}. Complex data not supported")
     if array.dtype.kind not in "biuf":
         kind = f"dtype {array.dtype}" if array.ndim else type(value).__name__
         raise TypeError(f"{name}: expected a dense array of real numbers, got {kind}")
     return array
+
+
+def _from_objects(array: np.ndarray, name: str) -> np.ndarray:
+    """An array of objects, all of them numbers, as float64."""
+    reals = np.empty(array.size)
+    for at, value in enumerate(array.flat):
+        try:
+            if isinstance(value, (str, bytes)):
+                raise TypeError(f"{shown(value)} is text")
+            reals[at] = float(value)
+        except OverflowError:
+            reals[at] = math.inf if value > 0 else -math.inf
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{name}: expected a dense array of real numbers, got dtype object: {error}") from None
+    return reals.reshape(array.shape)
 
 
 def shown(value: Any) -> str:
@@ -135,14 +168,15 @@ def check_seed(random_state: Any, name: str = "random_state") -> int:
     return check_int(random_state, name, 0, 2**64 - 1)
 
 
-def not_fitted(model: Any) -> Exception:
-    """The error of an untrained model: scikit-learn's NotFittedError if it can be imported, else one like it."""
+def not_fitted(model: Any, lacks: str = "weights", call: str = "fit, lc.train or initialize") -> Exception:
+    """The error of an untrained model: scikit-learn's NotFittedError if it can be imported, else one like it. lacks: what
+    it does not have yet; call: what gives it that."""
     try:
         from sklearn.exceptions import NotFittedError
     except ImportError:
         NotFittedError = _NotFittedError
     name = type(model).__name__
-    error: Exception = NotFittedError(f"this {name} has no weights yet: call fit, lc.train or initialize first")
+    error: Exception = NotFittedError(f"this {name} has no {lacks} yet: call {call} first")
     return error
 
 

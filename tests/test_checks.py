@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ SAME: dict[str, Any] = {
     "long double": PLAIN.astype(np.longdouble),
     "matrix": np.ndarray.view(PLAIN, np.recarray),
     "DLPack": Dlpack(np.asfortranarray(PLAIN)),
+    "objects": PLAIN.astype(object),
 }
 
 
@@ -90,6 +92,23 @@ def test_what_fits_is_used_in_place() -> None:
         assert np.shares_memory(check_array(given, "X", "float64", empty=True), given) or given.size == 0
     assert np.shares_memory(check_array(Dlpack(PLAIN), "X", "float64"), PLAIN)
     assert not np.shares_memory(check_array(PLAIN, "X", "float32"), PLAIN)
+
+
+def test_objects_are_numbers_or_refused() -> None:
+    mixed = np.array([[True, np.float32(0.5), 10**400], [-(10**400), Fraction(1, 4), 2**60]], object)
+    np.testing.assert_array_equal(as_array(mixed, "X"), [[1, 0.5, np.inf], [-np.inf, 0.25, 2.0**60]])
+    for wrong, says in (("1", "'1' is text"), (b"1", "b'1' is text"), (None, "NoneType"), ({}, "dict"), (1j, "complex")):
+        with pytest.raises(TypeError, match=f"X: expected a dense array of real numbers, got dtype object: .*{says}"):
+            as_array(np.array([1.0, wrong], object), "X")
+
+
+def test_errors_name_the_estimator_that_expects() -> None:
+    with pytest.raises(
+        ValueError, match=r"^A: expected 2 .*, got 3 \(.*\); A has 3 features, but M is expecting 2 features"
+    ):
+        check_array(PLAIN, "A", "float64", features=2, estimator="M")
+    with pytest.raises(ValueError, match=r"^A: expected 2 features, got 3 \(shape \(5, 3\)\)$"):
+        check_array(PLAIN, "A", "float64", features=2)
 
 
 def test_validate_false_skips_the_numbers_alone() -> None:
@@ -205,6 +224,10 @@ def test_not_fitted_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> Non
     assert type(error).__name__ == "NotFittedError"
     assert type(error).__mro__[1:3] == (ValueError, AttributeError)
     assert str(error) == "this list has no weights yet: call fit, lc.train or initialize first"
+
+
+def test_not_fitted_tells_what_helps() -> None:
+    assert str(not_fitted([], "components", "fit")) == "this list has no components yet: call fit first"
 
 
 def test_not_fitted_is_that_of_scikit_learn() -> None:

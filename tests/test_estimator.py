@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
+import os
 import pickle
 import subprocess
 import sys
@@ -111,6 +113,45 @@ def test_clone_and_tags() -> None:
         tags = utils.get_tags(model)
         assert tags.transformer_tags.preserves_dtype == ["float32"]
         assert not tags.target_tags.required
+
+
+# scikit-learn's own checks, of the constructors' defaults where they can be. Its warnings are errors, but for the one that
+# tells that our estimators have no class of its own among their bases.
+CHECKED = ["VAE(likelihood='gaussian')", "Autoencoder()"]
+CHECK_ESTIMATOR = f"""
+import json, sys
+import sklearn
+from sklearn.utils.estimator_checks import check_estimator
+import latentcore as lc
+
+results = {{}}
+for text in {CHECKED}:
+    found = check_estimator(eval("lc." + text), on_skip=None, on_fail=None)
+    results[text] = [(c["check_name"], c["status"], repr(c["exception"])) for c in found]
+json.dump([sklearn.__version__, results], sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def checks() -> Any:
+    """The version of scikit-learn, and what each of its checks found, by estimator."""
+    pytest.importorskip("sklearn", minversion="1.6", reason="scikit-learn is not installed")
+    warnings = ["-W", "error", "-W", "ignore:Estimator:UserWarning"]
+    environment = {**os.environ, "SCIPY_ARRAY_API": "1"}  # its array-API check runs with this alone
+    run = subprocess.run(
+        [sys.executable, *warnings, "-c", CHECK_ESTIMATOR], env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+@pytest.mark.parametrize("estimator", CHECKED)
+def test_scikit_learns_own_checks(estimator: str, checks: Any) -> None:
+    version, results = checks
+    found = results[estimator]
+    assert [check for check in found if check[1] != "passed"] == []
+    assert len(found) >= 40
+    assert "check_array_api_input" in {name for name, *_ in found} or tuple(map(int, version.split(".")[:2])) < (1, 9)
 
 
 def test_in_a_pipeline_and_a_search() -> None:

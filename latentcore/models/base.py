@@ -200,8 +200,10 @@ class Model(Estimator):
     def _check_data(self, X: Any, name: str = "X", validate: bool = True) -> np.ndarray:
         self._check_fitted()
         n = self._network
-        bernoulli = n.likelihood == "bernoulli"
-        return check_array(X, name, n.dtype, features=n.n_features, validate=validate, unit_interval=bernoulli)
+        return check_array(
+            X, name, n.dtype, features=n.n_features, estimator=type(self).__name__, validate=validate,
+            unit_interval=n.likelihood == "bernoulli",
+        )  # fmt: skip
 
     def _check_codes(self, z: Any, name: str = "z", validate: bool = True) -> np.ndarray:
         self._check_fitted()
