@@ -17,6 +17,7 @@ test: $(VENV)/.test
 
 bench: $(VENV)/.bench
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m bench $(ARGS)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m bench.sweep
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check

@@ -10,12 +10,13 @@ import time
 from pathlib import Path
 
 from . import machine, report
-from .cases import COLD, Case, Inputs, cases
+from .cases import COLD, Inputs, cases
+from .linear import linear_cases
 from .peers import CONTESTANTS, ENGINE
-from .rounds import QUICK, Effort, Row, Worker, measure, measure_cold
+from .rounds import QUICK, AnyCase, Effort, Row, Worker, measure, measure_cold
 
-NOT_COLD = ("torch.compile", "NumPy")
-"""Compiling is no start, and NumPy's own import is not counted for anybody."""
+NOT_COLD = ("torch.compile", "NumPy", "SciPy", "scikit-learn")
+"""Compiling is no start, NumPy's own import is not counted for anybody, and the others have no network."""
 
 
 def main() -> int:
@@ -40,7 +41,7 @@ def main() -> int:
     names = [name for name in names if name in versions]
     if not names or not counts or not 1 <= min(counts) <= max(counts) <= len(cores):
         parser.error(f"nothing to run: {len(cores)} cores, contestants installed: {', '.join(versions)}")
-    chosen = [case for case in [*cases(), COLD] if fnmatch.fnmatch(str(case), options.only or "*")]
+    chosen = [case for case in [*cases(), COLD, *linear_cases()] if fnmatch.fnmatch(str(case), options.only or "*")]
 
     about, begin, spent = machine.describe(), time.perf_counter(), machine.processor_seconds()
     with tempfile.TemporaryDirectory(prefix="latentcore-bench-") as scratch:
@@ -66,7 +67,7 @@ def main() -> int:
 
 
 def _run(
-    chosen: list[Case], names: list[str], cpus: list[int], inputs: Inputs, effort: Effort, program: Path
+    chosen: list[AnyCase], names: list[str], cpus: list[int], inputs: Inputs, effort: Effort, program: Path
 ) -> tuple[dict, list[Row]]:
     """The ceilings and the rows for as many threads as cpus."""
     ceilings, rows = [machine.ceilings(program, cpus)], []

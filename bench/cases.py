@@ -1,15 +1,21 @@
-"""The rows of the tables, and the arrays that they run on."""
+"""The rows of the neural half, and the arrays that rows run on."""
 
 from __future__ import annotations
 
 import gzip
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .network import TINY, VAE, Network, Parameters, Work, inference_work, training_work
+from .check import CHECK_STEPS, inference_fault, training_fault
+from .network import TINY, VAE, Network, Parameters, Work, activations, expected_loss, inference_work, training_work
+
+if TYPE_CHECKING:
+    from .peers import Peer
 
 BATCHES = (1, 16, 128, 1024)
 
@@ -24,6 +30,8 @@ class Case:
     """ "mnist" (81 % zeros), "dense" (uniform, no zeros) or "codes" (standard normal) """
     batch: int
     network: Network = VAE
+
+    section = "neural"
 
     def __str__(self) -> str:
         tiny = " tiny" if self.network == TINY else ""
@@ -52,6 +60,38 @@ class Case:
             count = len(x) / self.batch if self.task == "epoch" else 1
             return Work(count * work.flops, count * work.bytes, work.held)
         return inference_work(self.network.layers(parameters, self.function), x, skip_zeros=skip_zeros)
+
+    def load(self, inputs: Inputs) -> tuple[Parameters, np.ndarray]:
+        """The weights that every contestant starts from, and the rows."""
+        return inputs.parameters(self.network), inputs.rows(self)
+
+    def prepare(self, peer: Peer, material: tuple[Parameters, np.ndarray]) -> tuple[Callable[[], Any], Any]:
+        """The call to time, and what it is judged by: the output of an inference, the losses of a training."""
+        parameters, rows = material
+        if self.task == "epoch":
+            epoch = peer.epoch(self.network, parameters, rows, self.batch)
+            return epoch, [epoch()]
+        if self.task == "train step":
+            losses = peer.losses(self.network, parameters, np.array(rows[: self.batch]), CHECK_STEPS)
+            run = peer.training(self.network, parameters, rows, self.batch)
+            return lambda: run(self.steps), losses
+        call = peer.inference(self.network, parameters, self.function, rows)
+        output = call()
+        return call, np.array(output.numpy() if hasattr(output, "numpy") else output)
+
+    def verdicts(self, inputs: Inputs, evidence: dict[str, Any]) -> dict[str, str]:
+        """Why a contestant is refused, by name; whoever passes is not in it. An epoch is judged by its mean loss alone,
+        which the median of all contestants must confirm."""
+        parameters, reasons = inputs.parameters(self.network), {}
+        if self.trains:
+            first = expected_loss(parameters, inputs.rows(self)[: self.batch]) if self.task == "train step" else None
+            consensus = float(np.median([losses[-1] for losses in evidence.values()]))
+            reasons = {name: training_fault(losses, first, consensus) for name, losses in evidence.items()}
+        else:
+            truth = activations(self.network.layers(parameters, self.function), inputs.rows(self))[-1]
+            features = self.network.features
+            reasons = {name: inference_fault(output, truth, features) for name, output in evidence.items()}
+        return {name: reason for name, reason in reasons.items() if reason}
 
 
 def cases() -> list[Case]:

@@ -1,27 +1,10 @@
-"""What a contestant must show before it is timed."""
+"""What a contestant of the neural half must show before it is timed."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from .cases import Case, Inputs
-from .network import activations, expected_loss
-
 CHECK_STEPS = 20
-
-
-def verdicts(case: Case, inputs: Inputs, evidence: dict[str, Any]) -> dict[str, str]:
-    """Why a contestant is refused, by name; whoever passes is not in it."""
-    if not evidence:
-        return {}
-    if case.trains:
-        return _training(case, inputs, evidence)
-    layers = case.network.layers(inputs.parameters(case.network), case.function)
-    truth = activations(layers, inputs.rows(case))[-1]
-    reasons = {name: inference_fault(output, truth, case.network.features) for name, output in evidence.items()}
-    return {name: reason for name, reason in reasons.items() if reason}
 
 
 def inference_fault(output: np.ndarray, truth: np.ndarray, length: int) -> str | None:
@@ -44,13 +27,3 @@ def training_fault(losses: list[float], first: float | None, consensus: float) -
     if not abs(losses[-1] - consensus) <= 0.03 * consensus:
         return f"last loss {losses[-1]:.2f}, the others' median {consensus:.2f}"
     return None
-
-
-def _training(case: Case, inputs: Inputs, evidence: dict[str, list[float]]) -> dict[str, str]:
-    """An epoch is judged by its mean loss alone, which the median of all contestants must confirm."""
-    first = None
-    if case.task == "train step":
-        first = expected_loss(inputs.parameters(case.network), inputs.rows(case)[: case.batch])
-    consensus = float(np.median([losses[-1] for losses in evidence.values()]))
-    reasons = {name: training_fault(losses, first, consensus) for name, losses in evidence.items()}
-    return {name: reason for name, reason in reasons.items() if reason}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,21 @@ from .machine import HERE, slug
 from .peers import CONTESTANTS, ENGINE
 from .rounds import Row
 
-# The rows of README.md's table.
-SUMMARY = {"train step": (16, 128, 1024), "decode": (1, 16, 128), "reconstruct": (1, 16, 128)}
+SHOWN_BATCHES = {"train step": (16, 128, 1024), "decode": (1, 16, 128), "reconstruct": (1, 16, 128)}
+# README.md's tables: what stands above each section's, and which of its rows it shows.
+SUMMARY: dict[str, tuple[str, Callable[[dict], bool]]] = {
+    "neural": (
+        """float32, 784-400-20-400-784; medians, and how many times as long the best of PyTorch, torch.compile, JAX, ONNX
+Runtime and NumPy takes.""",
+        lambda record: record["batch"] in SHOWN_BATCHES.get(record["task"], ()),
+    ),
+    "linear": (
+        """thin SVD and eigh of a whole batch, and PCA in float32; medians, and how many times as long the best of NumPy,
+SciPy, PyTorch, JAX and scikit-learn takes.""",
+        lambda record: "float64" not in record["data"],
+    ),
+}
+TITLES = {"neural": "Neural models", "linear": "SVD, eigh and PCA"}
 
 NOTES = """\
 * All contestants run the same network (784-400-(20+20), 20-400-784, ReLU, Bernoulli, Adam at 1e-3, float32) from the
@@ -38,6 +52,11 @@ NOTES = """\
   that holds the weights, the best of several measurements during this run; `x floor` is latentcore's median over it.
   The second counts no arithmetic for zero inputs of a layer (dark pixels, inactive ReLUs) and no weights that only
   zeros would meet.
+* SVD and eigh: one call over the whole batch from an array to fresh arrays, all factors. SciPy is a loop over its LAPACK
+  wrappers (gesdd; syevd to 32, syevr above). Checked in float64: values, product and orthonormality within
+  60 eps sqrt(max(m, n)). Their floor takes the operations of the usual algorithms (Golub and Van Loan).
+* PCA: 50 components by the covariance of 60,000 rows of 784, by scikit-learn's `covariance_eigh` and by what one writes
+  with NumPy, PyTorch or JAX; the codes of one row; all components of 1,000 groups of 50 x 8. Checked against float64.
 """
 
 
@@ -65,28 +84,32 @@ def write(folder: Path, machine: dict, versions: dict, ceilings: dict, records: 
 
 
 def with_summary(text: str, machine: dict, records: list[dict]) -> str:
-    """README.md with the table between its two marks made anew."""
-    shown = [record for record in records if record["batch"] in SUMMARY.get(record["task"], ())]
-    by_row: dict[str, dict[int, str]] = {}
-    for record in shown:
-        timed = record["contestants"]
-        best = min((name for name in timed if name != ENGINE), key=lambda name: timed[name]["ratio"])
-        cell = f"{_time(timed[ENGINE]['median'])} | **{timed[best]['ratio']:.2f}×** {best}"
-        by_row.setdefault(f"{record['task']}, {record['data']}, batch {record['batch']}", {})[record["threads"]] = cell
-    threads = sorted({record["threads"] for record in shown})
-    about = (
-        f"{machine['cpu']} (family.model {machine['family']}), {machine['date']}, float32, 784-400-20-400-784; medians, "
-        "and how many times as long the best of PyTorch, torch.compile, JAX, ONNX Runtime and NumPy takes."
-    )
-    lines = [
-        about,
-        "",
-        "| work | " + " | ".join(f"{n} thread{'s' * (n > 1)} | best peer" for n in threads) + " |",
-        "|---|" + "--:|---|" * len(threads),
-    ]
-    lines += [f"| {name} | " + " | ".join(cells.get(n, " | ") for n in threads) + " |" for name, cells in by_row.items()]
-    table = "\n".join(["<!-- results -->", *lines, "<!-- /results -->"])
-    return re.sub(r"<!-- results -->.*<!-- /results -->", lambda _: table, text, flags=re.DOTALL)
+    """README.md with the tables between their marks made anew."""
+    for section, (about, chosen) in SUMMARY.items():
+        shown = [
+            r for r in records if r["section"] == section and r["batch"] in (chosen.get(r["task"], ()) or (r["batch"],))
+        ]
+        if not shown:
+            continue
+        by_row: dict[str, dict[int, str]] = {}
+        for record in shown:
+            timed = record["contestants"]
+            best = min((name for name in timed if name != ENGINE), key=lambda name: timed[name]["ratio"])
+            cell = f"{_time(timed[ENGINE]['median'])} | **{timed[best]['ratio']:.2f}×** {best}"
+            name = f"{record['task']}, {record['data']}, batch {record['batch']}"
+            by_row.setdefault(name, {})[record["threads"]] = cell
+        threads = sorted({record["threads"] for record in shown})
+        lines = [
+            f"{machine['cpu']} (family.model {machine['family']}), {machine['date']}, {about}",
+            "",
+            "| work | " + " | ".join(f"{n} thread{'s' * (n > 1)} | best peer" for n in threads) + " |",
+            "|---|" + "--:|---|" * len(threads),
+        ]
+        lines += [f"| {name} | " + " | ".join(cells.get(n, " | ") for n in threads) + " |" for name, cells in by_row.items()]
+        marks = f"<!-- {section} results -->", f"<!-- /{section} results -->"
+        table = "\n".join([marks[0], *lines, marks[1]])
+        text = re.sub(f"{marks[0]}.*{marks[1]}", lambda _, table=table: table, text, flags=re.DOTALL)
+    return text
 
 
 def markdown(machine: dict, versions: dict, ceilings: dict, records: list[dict], command: str) -> str:
@@ -104,7 +127,10 @@ def markdown(machine: dict, versions: dict, ceilings: dict, records: list[dict],
         parts.append(f"## {threads} thread{'s' * (threads > 1)}")
         peak = f"{limits['fma_gflops']:.0f} GFLOP/s in {8 * limits['vector_bytes']}-bit vectors"
         parts.append(f"Ceilings: float32 multiply-adds {peak}; reads {levels}.")
-        parts.append(_table([record for record in records if record["threads"] == threads]))
+        for section, title in TITLES.items():
+            shown = [record for record in records if record["threads"] == threads and record["section"] == section]
+            if shown:
+                parts += [f"### {title}", _table(shown)]
     return "\n\n".join([*parts, "## How to read it", NOTES])
 
 
@@ -112,6 +138,7 @@ def _record(row: Row, limits: dict, inputs: Inputs) -> dict[str, Any]:
     ours = row.timings.get(ENGINE)
     record: dict[str, Any] = {
         "task": row.case.task + (" (32-32-8)" if "tiny" in str(row.case) else ""),
+        "section": row.case.section,
         "data": row.case.data,
         "batch": row.case.batch,
         "threads": row.threads,

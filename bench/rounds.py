@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 
 from .cases import COLD, Case, Inputs
-from .check import CHECK_STEPS, verdicts
+from .linear import Components, Decomposition
 from .peers import BUILDERS, Peer, load
+
+AnyCase = Case | Decomposition | Components
 
 PREPARE_SECONDS = 300
 """How long a contestant may take to compile."""
@@ -67,7 +69,7 @@ class Timing:
 class Row:
     """The timings of one case, and why a contestant has none."""
 
-    case: Case
+    case: AnyCase
     threads: int
     timings: dict[str, Timing] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
@@ -117,7 +119,7 @@ class Worker:
             self.process.join()
 
 
-def measure(case: Case, workers: list[Worker], inputs: Inputs, effort: Effort) -> Row:
+def measure(case: AnyCase, workers: list[Worker], inputs: Inputs, effort: Effort) -> Row:
     """Prepare and check every contestant, then time those that passed, one sample each in every round."""
     row = Row(case, workers[0].threads)
     replies: dict[str, dict[str, Any]] = {}
@@ -129,7 +131,8 @@ def measure(case: Case, workers: list[Worker], inputs: Inputs, effort: Effort) -
         else:
             if "absent" not in reply:
                 replies[worker.name] = reply
-    row.refused |= verdicts(case, inputs, {name: reply["evidence"] for name, reply in replies.items()})
+    if replies:
+        row.refused |= case.verdicts(inputs, {name: reply["evidence"] for name, reply in replies.items()})
     racing = [worker for worker in workers if worker.name in replies and worker.name not in row.refused]
     epoch = case.task == "epoch"
     for number in range(effort.epoch_rounds if epoch else effort.rounds):
@@ -161,7 +164,7 @@ def measure_cold(names: list[str], cpus: list[int], inputs: Inputs, effort: Effo
                 continue
             finally:
                 worker.close()
-            row.refused |= verdicts(COLD, inputs, {name: reply["evidence"]})
+            row.refused |= COLD.verdicts(inputs, {name: reply["evidence"]})
             row.timings.setdefault(name, Timing()).samples.append([reply["seconds"]])
     return _without_refused(row)
 
@@ -190,10 +193,10 @@ def _serve(pipe: Connection, name: str, cpus: list[int], folder: Path, log: Path
         try:
             if action == "prepare":
                 (case,) = arguments
-                parameters, rows = inputs.parameters(case.network), inputs.rows(case)
+                material = case.load(inputs)
                 begin = time.perf_counter()
                 peer = peer or load(name, len(cpus))
-                call, evidence = prepare(peer, case, parameters, rows)
+                call, evidence = case.prepare(peer, material)
                 reply = {"evidence": evidence, "seconds": time.perf_counter() - begin}
                 gc.collect()
                 gc.freeze()
@@ -209,23 +212,9 @@ def _serve(pipe: Connection, name: str, cpus: list[int], folder: Path, log: Path
         pipe.send(reply)
 
 
-def prepare(peer: Peer, case: Case, parameters: Any, rows: np.ndarray) -> tuple[Callable[[], Any], Any]:
-    """The call to time, and what it is judged by: the output of an inference, the losses of a training."""
-    if case.task == "epoch":
-        epoch = peer.epoch(case.network, parameters, rows, case.batch)
-        return epoch, [epoch()]
-    if case.task == "train step":
-        losses = peer.losses(case.network, parameters, np.array(rows[: case.batch]), CHECK_STEPS)
-        run = peer.training(case.network, parameters, rows, case.batch)
-        return lambda: run(case.steps), losses
-    call = peer.inference(case.network, parameters, case.function, rows)
-    output = call()
-    return call, np.array(output.numpy() if hasattr(output, "numpy") else output)
-
-
 def _call_seconds(call: Callable[[], Any]) -> float:
-    times = []
-    for _ in range(5):
+    times: list[float] = []
+    while len(times) < 5 and sum(times) < 0.05:
         begin = time.perf_counter()
         call()
         times.append(time.perf_counter() - begin)

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from .cases import Case, Inputs, cases
-from .check import inference_fault, training_fault, verdicts
+from .check import inference_fault, training_fault
 from .network import VAE
 from .peers import Peer, load
-from .rounds import prepare
 
 TRAINING = [case for case in cases() if case.task == "train step" and case.data == "mnist"]
 INFERENCE = [case for case in cases() if not case.trains and case.data != "dense"]
@@ -44,8 +43,8 @@ def test_training(benchmark, contestant: tuple[str, Peer], inputs: Inputs, case:
 def _race(benchmark, name: str, peer: Peer, inputs: Inputs, case: Case) -> None:
     benchmark.group = str(case) + (f", {case.steps} steps" if case.steps > 1 else "")
     benchmark.extra_info["contestant"] = name
-    call, evidence = prepare(peer, case, inputs.parameters(case.network), inputs.rows(case))
-    assert verdicts(case, inputs, {name: evidence}) == {}
+    call, evidence = case.prepare(peer, case.load(inputs))
+    assert case.verdicts(inputs, {name: evidence}) == {}
     benchmark(call)
 
 

@@ -19,10 +19,12 @@ CONTESTANTS = {
     "JAX": "jax_jit",
     "ONNX Runtime": "onnx_runtime",
     "NumPy": "numpy_blas",
+    "SciPy": "scipy_lapack",
+    "scikit-learn": "sklearn_pca",
 }
 ENGINE = "latentcore"
 PACKAGES = {"latentcore": "latentcore", "torch": "torch", "torch.compile": "torch", "JAX": "jax", "NumPy": "numpy"}
-PACKAGES["ONNX Runtime"] = "onnxruntime"
+PACKAGES |= {"ONNX Runtime": "onnxruntime", "SciPy": "scipy", "scikit-learn": "scikit-learn"}
 BUILDERS = {"ONNX Runtime": "onnx"}
 """What writes a contestant's model file: imported beforehand, for its users have the file."""
 LEARNING_RATE = 1e-3
@@ -46,10 +48,33 @@ class Peer:
         """A call that trains once over data (rows, features), shuffled, and returns the mean loss."""
         raise NotImplementedError("epoch")
 
+    def decomposition(self, task: str, a: np.ndarray) -> Callable[[], Any]:
+        """A call that returns the finished (u, s, vt) of task "svd", thin, or (w, v) of "eigh", of a (batch, m, n)."""
+        raise NotImplementedError(task)
+
+    def pca_fit(self, x: np.ndarray, k: int) -> Callable[[], Any]:
+        """A call that fits k principal components by the covariance of x (rows, features), and returns the finished
+        variances (k,), or all of them, and components (k, features)."""
+        raise NotImplementedError("pca fit")
+
+    def pca_transform(self, x: np.ndarray, k: int) -> Callable[[], Any]:
+        """A call that gives the codes of the first row of x, (1, k), under the components of all of x."""
+        raise NotImplementedError("pca transform")
+
+    def pca_groups(self, x: np.ndarray) -> Callable[[], Any]:
+        """A call that fits all components of each group of x (groups, rows, features), and returns the finished variances
+        (groups, features) and components (groups, features, features)."""
+        raise NotImplementedError("batched pca fit")
+
     def losses(self, network: Network, parameters: Parameters, x: np.ndarray, steps: int) -> list[float]:
         """The losses of `steps` training steps on the fixed batch x, each before its update."""
         run = self.training(network, parameters, x, len(x))
         return [float(run(1)) for _ in range(steps)]
+
+
+def fitted(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The mean (features,) and the first k components (features, k) of x, in its dtype."""
+    return x.mean(0), np.linalg.eigh(np.cov(x.T.astype(np.float64)))[1][:, : -k - 1 : -1].astype(x.dtype)
 
 
 def load(name: str, threads: int) -> Peer:

@@ -1,4 +1,4 @@
-"""latentcore: compiled inference functions with `out=`, and whole training steps on a bound plan."""
+"""latentcore: compiled functions with `out=`, whole training steps on a bound plan, and the calls that a user makes."""
 
 from __future__ import annotations
 
@@ -39,6 +39,33 @@ class Contestant(Peer):
         def call() -> float:
             history = lc.train(model, data, epochs=1, batch_size=batch, learning_rate=LEARNING_RATE, progress=False)
             return float(history["loss"][-1])
+
+        return call
+
+    def decomposition(self, task: str, a: np.ndarray) -> Callable[[], Any]:
+        return (lambda: lc.svd(a)) if task == "svd" else (lambda: lc.eigh(a))
+
+    def pca_fit(self, x: np.ndarray, k: int) -> Callable[[], Any]:
+        def call() -> tuple[np.ndarray, np.ndarray]:
+            model = lc.PCA(k, svd_solver="covariance_eigh").fit(x)
+            return model.explained_variance_, model.components_
+
+        return call
+
+    def pca_transform(self, x: np.ndarray, k: int) -> Callable[[], Any]:
+        run = lc.compile(lc.PCA(k, svd_solver="covariance_eigh").fit(x), "transform", threads=self.threads)
+        row, out = np.ascontiguousarray(x[:1]), np.empty((1, k), np.float32)
+
+        def call() -> np.ndarray:
+            run(row, out=out)
+            return out
+
+        return call
+
+    def pca_groups(self, x: np.ndarray) -> Callable[[], Any]:
+        def call() -> tuple[np.ndarray, np.ndarray]:
+            model = lc.BatchedPCA().fit(x)
+            return model.explained_variance_, model.components_
 
         return call
 

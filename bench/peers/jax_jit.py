@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import LEARNING_RATE, Network, Parameters, Peer
+from . import LEARNING_RATE, Network, Parameters, Peer, fitted
 
 State = Any
 
@@ -69,6 +69,42 @@ class Contestant(Peer):
             return float(loss)
 
         return call
+
+    def decomposition(self, task: str, a: np.ndarray) -> Callable[[], Any]:
+        jax.config.update("jax_enable_x64", a.dtype == np.float64)
+        run = jax.jit(jnp.linalg.eigh if task == "eigh" else lambda x: jnp.linalg.svd(x, full_matrices=False))
+        matrices = jnp.asarray(a)
+        return lambda: jax.block_until_ready(run(matrices))
+
+    def pca_fit(self, x: np.ndarray, k: int) -> Callable[[], Any]:
+        jax.config.update("jax_enable_x64", False)
+
+        @jax.jit
+        def run(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+            centred = rows - rows.mean(0)
+            w, v = jnp.linalg.eigh(centred.T @ centred / (len(rows) - 1))
+            return w[: -k - 1 : -1], v.T[: -k - 1 : -1]
+
+        rows = jnp.asarray(x)
+        return lambda: jax.block_until_ready(run(rows))
+
+    def pca_transform(self, x: np.ndarray, k: int) -> Callable[[], Any]:
+        jax.config.update("jax_enable_x64", False)
+        mean, components = fitted(x, k)
+        run, row = jax.jit(lambda row: (row - mean) @ components), jnp.asarray(x[:1])
+        return lambda: run(row).block_until_ready()
+
+    def pca_groups(self, x: np.ndarray) -> Callable[[], Any]:
+        jax.config.update("jax_enable_x64", False)
+
+        @jax.jit
+        def run(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+            centred = rows - rows.mean(1, keepdims=True)
+            w, v = jnp.linalg.eigh(centred.mT @ centred / (rows.shape[1] - 1))
+            return w[:, ::-1], v.mT[:, ::-1]
+
+        rows = jnp.asarray(x)
+        return lambda: jax.block_until_ready(run(rows))
 
 
 def _state(parameters: Parameters) -> State:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from . import Network, Parameters, Peer
+from . import Network, Parameters, Peer, fitted
 
 
 class Contestant(Peer):
@@ -33,5 +33,28 @@ class Contestant(Peer):
                     value += 1
                     np.reciprocal(value, out=value)
             return value
+
+        return call
+
+    def decomposition(self, task: str, a: np.ndarray) -> Callable[[], Any]:
+        return (lambda: np.linalg.svd(a, full_matrices=False)) if task == "svd" else (lambda: np.linalg.eigh(a))
+
+    def pca_fit(self, x: np.ndarray, k: int) -> Callable[[], Any]:
+        def call() -> tuple[np.ndarray, np.ndarray]:
+            centred = x - x.mean(0)
+            w, v = np.linalg.eigh(centred.T @ centred / (len(x) - 1))
+            return w[: -k - 1 : -1], v.T[: -k - 1 : -1]
+
+        return call
+
+    def pca_transform(self, x: np.ndarray, k: int) -> Callable[[], Any]:
+        row, (mean, components) = x[:1], fitted(x, k)
+        return lambda: (row - mean) @ components
+
+    def pca_groups(self, x: np.ndarray) -> Callable[[], Any]:
+        def call() -> tuple[np.ndarray, np.ndarray]:
+            centred = x - x.mean(1, keepdims=True)
+            w, v = np.linalg.eigh(centred.transpose(0, 2, 1) @ centred / (x.shape[1] - 1))
+            return w[:, ::-1], v.transpose(0, 2, 1)[:, ::-1]
 
         return call

@@ -10,7 +10,7 @@ import torch
 import torch._inductor.config
 from torch import Tensor, nn
 
-from . import Network, Parameters
+from . import Network, Parameters, Peer
 from . import torch_eager as eager
 
 torch._dynamo.config.cache_size_limit = 64
@@ -18,6 +18,11 @@ INFERENCE = {"freezing": True, "max_autotune": True, "max_autotune_gemm_backends
 
 
 class Contestant(eager.Contestant):
+    """The linear half is eager PyTorch's: there is nothing in it to compile."""
+
+    decomposition, pca_fit = Peer.decomposition, Peer.pca_fit
+    pca_transform, pca_groups = Peer.pca_transform, Peer.pca_groups
+
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
         self._models: dict[tuple[Network, str, int], Callable[[Tensor], Tensor]] = {}

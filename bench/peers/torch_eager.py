@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import LEARNING_RATE, Layer, Network, Parameters, Peer
+from . import LEARNING_RATE, Layer, Network, Parameters, Peer, fitted
 
 
 class Contestant(Peer):
@@ -46,6 +46,41 @@ class Contestant(Peer):
             for index in torch.randperm(len(rows)).split(batch):
                 total += step(rows.index_select(0, index)) * len(index)
             return total.item() / len(rows)
+
+        return call
+
+    def decomposition(self, task: str, a: np.ndarray) -> Callable[[], Any]:
+        matrices = torch.from_numpy(a)
+        if task == "eigh":
+            return lambda: torch.linalg.eigh(matrices)
+        return lambda: torch.linalg.svd(matrices, full_matrices=False)
+
+    def pca_fit(self, x: np.ndarray, k: int) -> Callable[[], Any]:
+        rows = torch.from_numpy(x)
+
+        def call() -> tuple[Tensor, Tensor]:
+            centred = rows - rows.mean(0)
+            w, v = torch.linalg.eigh(centred.T @ centred / (len(rows) - 1))
+            return w.flip(0)[:k], v.T.flip(0)[:k]
+
+        return call
+
+    def pca_transform(self, x: np.ndarray, k: int) -> Callable[[], Any]:
+        row, (mean, components) = torch.from_numpy(x[:1]), map(torch.from_numpy, fitted(x, k))
+
+        def call() -> Tensor:
+            with torch.inference_mode():
+                return (row - mean) @ components
+
+        return call
+
+    def pca_groups(self, x: np.ndarray) -> Callable[[], Any]:
+        rows = torch.from_numpy(x)
+
+        def call() -> tuple[Tensor, Tensor]:
+            centred = rows - rows.mean(1, keepdim=True)
+            w, v = torch.linalg.eigh(centred.mT @ centred / (rows.shape[1] - 1))
+            return w.flip(1), v.mT.flip(1)
 
         return call
 
