@@ -105,7 +105,7 @@ def compile(
     check_option(function, "function", names)
     batch = check_int(batch, "batch", 1, 2**31 - 1)
     threads = check_int(threads, "threads", 1, 256)
-    dtype = model._network.dtype if weights is None else check_option(weights, "weights", ("float32", "float64"))
+    dtype = model._dtype if weights is None else check_option(weights, "weights", ("float32", "float64"))
     plan, snapshot = model._snapshot(_FUNCTIONS[function], dtype)
     bound = CpuBackend().bind(plan, batch, snapshot, threads)
 

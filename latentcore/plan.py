@@ -96,6 +96,10 @@ class Plan:
         """Declares an array of the arena."""
         return self._add(name, shape, dtype, "temporary")
 
+    def state(self, name: str, *shape: Dim, dtype: str | None = None) -> str:
+        """Declares an array that outlives a run: held at the binding, read or updated in place."""
+        return self._add(name, shape, dtype, "state")
+
     def weight(self, name: str, out: int, inputs: int, role: str = "state") -> str:
         """Declares a weight and its bias: a model's parameter ("state"), or a gradient ("temporary" or "output")."""
         return self._add(name, (out, inputs), None, role, "weight")

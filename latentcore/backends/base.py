@@ -40,21 +40,22 @@ class Bound(ABC):
 
 
 class Backend(ABC):
-    """Keeps weights in a layout of its own, and binds plans."""
+    """Keeps the states of plans, and binds plans. A weight is the array (out, in + 1), the bias its last column, kept in a
+    layout of the backend's own; any other state is kept as it is."""
 
     name: str
 
     @abstractmethod
     def allocate(self, buffer: Buffer) -> Any:
-        """Zeroed storage for a weight."""
+        """Zeroed storage for a state."""
 
     @abstractmethod
     def put(self, storage: Any, array: np.ndarray) -> None:
-        """Stores an (out, in + 1) array, the bias its last column."""
+        """Stores the array of a state."""
 
     @abstractmethod
     def get(self, storage: Any, buffer: Buffer) -> np.ndarray:
-        """The (out, in + 1) array that was stored, as a copy."""
+        """The array that was stored, as a copy."""
 
     @abstractmethod
     def bind(self, plan: Plan, capacity: int, state: Arrays, threads: int | None = None) -> Bound:

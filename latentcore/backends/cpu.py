@@ -53,15 +53,20 @@ class CpuBackend(Backend):
     name = "cpu"
 
     def allocate(self, buffer: Buffer) -> np.ndarray:
-        return aligned(_panels(buffer), buffer.dtype)
+        return aligned(_panels(buffer) if buffer.layout == "weight" else buffer.array_shape(0), buffer.dtype)
 
     def put(self, storage: np.ndarray, array: np.ndarray) -> None:
+        if storage.shape == array.shape:  # panels have a dimension more than a weight
+            storage[...] = array
+            return
         panels, columns, panel = storage.shape
         padded = np.zeros((panels * panel, columns), storage.dtype)
         padded[: len(array)] = array
         storage[...] = padded.reshape(panels, panel, columns).transpose(0, 2, 1)
 
     def get(self, storage: np.ndarray, buffer: Buffer) -> np.ndarray:
+        if buffer.layout == "array":
+            return np.array(storage)
         panels, columns, panel = storage.shape
         plain = storage.transpose(0, 2, 1).reshape(panels * panel, columns)
         return np.ascontiguousarray(plain[: buffer.array_shape(0)[0]])

@@ -12,13 +12,13 @@ from .base import Arrays, Backend, Bound, NonFiniteError
 
 
 class ReferenceBackend(Backend):
-    """Weights are (out, in + 1) float64 arrays."""
+    """States are float64 arrays; weights (out, in + 1)."""
 
     name = "reference"
 
     def allocate(self, buffer: Buffer) -> np.ndarray:
-        out, inputs = buffer.array_shape(0)
-        return np.zeros((out, inputs + 1))
+        out, *rest = buffer.array_shape(0)
+        return np.zeros((out, rest[0] + 1) if buffer.layout == "weight" else (out, *rest))
 
     def put(self, storage: np.ndarray, array: np.ndarray) -> None:
         storage[...] = array

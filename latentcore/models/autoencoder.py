@@ -9,10 +9,10 @@ import numpy as np
 from ..layers import Sink, Store, backward, forward
 from ..ops import Clock
 from ..plan import Plan
-from .base import Model
+from .neural import NeuralModel
 
 
-class Autoencoder(Model):
+class Autoencoder(NeuralModel):
     """An autoencoder of fully connected layers: ``n_features - hidden - latent_dim - reversed hidden - n_features``, the
     code itself linear. Losses are in nats an example; with ``likelihood="gaussian"`` and variance 1 the loss is half the
     squared error, and without hidden layers the code spans the principal components (Baldi and Hornik 1989).

@@ -1,172 +1,57 @@
-"""What all neural models share: their parameters, their bound plans, and the calls that need no training."""
+"""What every model is to the rest: plans, the storage that they are bound to, and a description that makes it again."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from itertools import pairwise
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
-from .. import training
 from ..backends import Backend, Runner, get_backend
-from ..checks import as_array, check_array, check_int, check_option, check_real, check_seed, not_fitted, shown
-from ..layers import Linear, Sink, Store, Update, apply_stored, forward
+from ..checks import check_array, check_option, not_fitted
 from ..ops import Clock
-from ..ops.random import STREAMS
-from ..plan import Buffer, Dim, Plan, rows
+from ..plan import Plan
 from . import files
 from .estimator import Estimator
-from .network import Network, check_network
 
 
-class Model(Estimator):
-    """Base of the neural models; not for direct use."""
+class Model(Estimator, ABC):
+    """Base of all models; not for direct use. A fitted one has been given storage by ``_hold``; ``_build_<function>``
+    writes the plan of a function."""
 
-    code_width = 1  # outputs of the latent layer for each latent dimension
-
-    latent_dim: int
-    hidden: Any
-    activation: str
-    likelihood: str
-    variance: float | str
-    dtype: str
-    epochs: int
-    batch_size: int
-    learning_rate: Any
-    weight_decay: float
-    max_grad_norm: float | None
     backend: str
-    random_state: Any
 
-    # ---- weights ---------------------------------------------------------------------------------------------------
+    _lacks: ClassVar[tuple[str, ...]] = ()  # how not_fitted describes one that is not fitted
+    _saved: ClassVar[tuple[str, ...]]  # the functions whose plans a file holds
+    _golden: ClassVar[str]  # the function, of one input and one output, that a file holds an example of
 
-    def initialize(self, n_features: int) -> Any:
-        """Gives the model fresh weights for data of `n_features` features, drawn as PyTorch draws them: uniform in
-        +-1 / sqrt(inputs). Forgets all training. Returns self. Raises TypeError or ValueError for wrong parameters."""
-        network = check_network(self.get_params(), n_features)
-        network.check_size()
-        seed = check_seed(self.random_state)
-        self._adopt(network, get_backend(self.backend), seed)
-        for step, layer in enumerate(self._encoder() + self._decoder()):
-            plan = Plan("initialize", network.dtype)
-            plan.output("u", "rows", layer.inputs + 1)
-            plan.call("uniform_forward", u="u", stream=STREAMS["initialize"])
-            u = np.empty((layer.outputs, layer.inputs + 1), network.dtype)
-            self._backend.bind(plan, len(u), {}).run({"u": u}, Clock(rows=len(u), step=step, seed=seed))
-            self._backend.put(self._storage[layer.name], (2 * u - 1) / u.dtype.type(math.sqrt(layer.inputs)))
-        return self
-
-    def _adopt(self, network: Network, backend: Backend, seed: int) -> None:
-        """Takes on zeroed storage for the weights of a network and for Adam's moments."""
-        self._network, self._backend = network, backend
-        self.n_features_in_, self.seed_ = network.n_features, seed
-        self.history_: dict[str, np.ndarray] = {}
-        self._progress = np.zeros(3, np.int64)  # step, epoch, offset
-        self._storage = {
-            name + kind: backend.allocate(Buffer(name, (out, inputs), network.dtype, "state", "weight"))
-            for name, out, inputs in self._weights()
-            for kind in ("", ":m", ":v")
-        }
+    def _hold(self, backend: Backend, storage: dict[str, Any], dtype: str, n_features: int, code: int) -> None:
+        """Takes on storage by name, for plans of a dtype, data of so many features and codes of so many."""
+        self._backend, self._storage, self._dtype, self._code_features = backend, storage, dtype, code
+        self.n_features_in_ = n_features
         self._plans: dict[Any, Plan] = {}
-        self._run = Runner(backend, self._storage)
-        self._minibatches: tuple[int, int] | None = None
-
-    def _encoder(self) -> list[Linear]:
-        n = self._network
-        widths = (n.n_features, *n.hidden)
-        layers = [Linear(f"encoder.{i}", a, b, n.activation) for i, (a, b) in enumerate(pairwise(widths))]
-        return [*layers, Linear("latent", widths[-1], self.code_width * n.latent_dim)]
-
-    def _decoder(self, mean: bool = False) -> list[Linear]:
-        n = self._network
-        widths = (n.latent_dim, *reversed(n.hidden))
-        layers = [Linear(f"decoder.{i}", a, b, n.activation) for i, (a, b) in enumerate(pairwise(widths))]
-        last = "sigmoid" if mean and n.likelihood == "bernoulli" else "identity"
-        return [*layers, Linear(f"decoder.{len(layers)}", widths[-1], n.n_features, last)]
-
-    def _weights(self) -> list[tuple[str, int, int]]:
-        weights = [(layer.name, layer.outputs, layer.inputs) for layer in self._encoder() + self._decoder()]
-        return [*weights, ("decoder.log_variance", 1, 0)] if self._network.learned_variance else weights
+        self._run = Runner(backend, storage)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "_storage"):
-            raise not_fitted(self)
+            raise not_fitted(self, *self._lacks)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_storage")
 
-    def parameters(self) -> dict[str, np.ndarray]:
-        """Copies of all weights by name: ``encoder.0.weight`` (out, in), ``encoder.0.bias`` (out,), ..., ``latent.weight``
-        (for a VAE the rows of mu, then those of logvar), ``decoder.0.weight``, ..., in the model's dtype; with a learned
-        variance also ``decoder.log_variance`` (1,). A PyTorch state_dict of the same network has these names and shapes."""
+    # ---- plans -----------------------------------------------------------------------------------------------------
+
+    def plan(self, function: str, **options: Any) -> Plan:
+        """The plan of a function; print it to see every call. Raises ValueError for another name."""
         self._check_fitted()
-        return self._read("")
-
-    def _read(self, kind: str, source: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
-        """All weights, their moments (kind ":m", ":v") or their gradients, in the plain layout."""
-        source = self._storage if source is None else source
-        plain: dict[str, np.ndarray] = {}
-        for name, out, inputs in self._weights():
-            buffer = Buffer(name, (out, inputs), self._network.dtype, "state", "weight")
-            array = self._backend.get(source[name + kind], buffer).astype(self._network.dtype, copy=False)
-            if inputs:
-                plain[f"{name}.weight"] = np.ascontiguousarray(array[:, :-1])
-                plain[f"{name}.bias"] = array[:, -1].copy()
-            else:
-                plain[name] = array[:, -1].copy()
-        return plain
-
-    def set_parameters(self, parameters: Mapping[str, Any]) -> Any:
-        """Sets weights by name, some or all, from arrays of the shapes that ``parameters()`` gives; Adam's moments stay.
-        Returns self. Raises KeyError for an unknown name, TypeError for what is no array of real numbers, ValueError for a
-        wrong shape or numbers that are not finite; nothing is changed then."""
-        self._check_fitted()
-        self._write("", parameters)
-        return self
-
-    def _write(self, kind: str, parameters: Mapping[str, Any]) -> None:
-        if not isinstance(parameters, Mapping):
-            raise TypeError(f"parameters: expected a mapping of names to arrays, got {type(parameters).__name__}")
-        shapes, checked = self._shapes(), {}
-        for name, value in parameters.items():
-            if name not in shapes:
-                raise KeyError(f"parameters: expected names from {', '.join(shapes)}, got {shown(name)}")
-            array = as_array(value, f"parameters: {name}")
-            if array.shape != shapes[name]:
-                raise ValueError(f"parameters: {name}: expected shape {shapes[name]}, got {array.shape}")
-            with np.errstate(over="ignore"):
-                array = array.astype(self._network.dtype)
-            if not np.isfinite(array).all():
-                raise ValueError(f"parameters: {name}: expected finite numbers in {array.dtype}")
-            checked[name] = array
-        for name, out, inputs in self._weights():
-            weight, bias = checked.get(f"{name}.weight"), checked.get(f"{name}.bias" if inputs else name)
-            if weight is None and bias is None:
-                continue
-            storage = self._storage[name + kind]
-            joined = self._backend.get(storage, Buffer(name, (out, inputs), self._network.dtype, "state", "weight"))
-            if weight is not None:
-                joined[:, :-1] = weight
-            if bias is not None:
-                joined[:, -1] = bias
-            self._backend.put(storage, joined)
-
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        """The names and shapes of ``parameters()``."""
-        shapes: dict[str, tuple[int, ...]] = {}
-        for name, out, inputs in self._weights():
-            shapes |= {f"{name}.weight": (out, inputs), f"{name}.bias": (out,)} if inputs else {name: (1,)}
-        return shapes
-
-    # ---- bound plans -----------------------------------------------------------------------------------------------
+        check_option(function, "function", [k[7:] for k in dir(self) if k.startswith("_build_")])
+        return self._plan(function, **options)
 
     def _plan(self, function: str, **options: Any) -> Plan:
         key = (function, *sorted(options.items()))
         if key not in self._plans:
-            self._plans[key] = self._fresh_plan(function, self._network.dtype, **options)
+            self._plans[key] = self._fresh_plan(function, self._dtype, **options)
         return self._plans[key]
 
     def _fresh_plan(self, function: str, dtype: str, **options: Any) -> Plan:
@@ -175,184 +60,98 @@ class Model(Estimator):
         return plan
 
     def _snapshot(self, function: str, dtype: str) -> tuple[Plan, dict[str, Any]]:
-        """The plan of a function in some dtype, and copies of the weights that it needs, as the CPU keeps them."""
+        """The plan of a function in some dtype, and copies of the state that it needs, as the CPU keeps it."""
         cpu = get_backend("cpu")
-        plan = self._plan(function) if dtype == self._network.dtype else self._fresh_plan(function, dtype)
-        weights = {b.name: cpu.allocate(b) for b in plan.of_role("state")}
+        plan = self._plan(function) if dtype == self._dtype else self._fresh_plan(function, dtype)
+        state = {b.name: cpu.allocate(b) for b in plan.of_role("state")}
         for b in plan.of_role("state"):
             stored = self._storage[b.name]
-            if self._backend is cpu and stored.dtype == weights[b.name].dtype:
-                weights[b.name][...] = stored
+            if self._backend is cpu and stored.dtype == state[b.name].dtype:
+                state[b.name][...] = stored
             else:
                 with np.errstate(over="ignore"):
-                    cpu.put(weights[b.name], self._backend.get(stored, b))
-                if not np.isfinite(weights[b.name]).all():
+                    cpu.put(state[b.name], self._backend.get(stored, b))
+                if not np.isfinite(state[b.name]).all():
                     raise ValueError(f"weights: {b.name}: expected finite numbers in {dtype}")
-        return plan, weights
+        return plan, state
 
-    def plan(self, function: str = "train", **options: Any) -> Plan:
-        """The plan of a function: "encode", "posterior", "decode", "reconstruct", "sample", "score", "gradients" or
-        "train"; print it to see every call. Raises ValueError for another name."""
-        self._check_fitted()
-        check_option(function, "function", [k[7:] for k in dir(self) if k.startswith("_build_")])
-        return self._plan(function, **options)
+    @abstractmethod
+    def _append_decoder(self, plan: Plan, z: str) -> None:
+        """Appends the decoding of codes; the output is "x_mean"."""
+
+    def _build_interpolate(self, plan: Plan, method: str = "slerp") -> None:
+        for name in ("a", "b"):
+            plan.input(name, "rows", self._code_features)
+        plan.input("t", "rows")
+        z = plan.temporary("z", "rows", self._code_features)
+        plan.call(f"{method}_forward", y=z, a="a", b="b", t="t")
+        self._append_decoder(plan, z)
+
+    # ---- functions -------------------------------------------------------------------------------------------------
+
+    @property
+    def _unit_interval(self) -> bool:
+        """Whether the data must lie in [0, 1]."""
+        return False
 
     def _check_data(self, X: Any, name: str = "X", validate: bool = True) -> np.ndarray:
         self._check_fitted()
-        n = self._network
         return check_array(
-            X, name, n.dtype, features=n.n_features, estimator=type(self).__name__, validate=validate,
-            unit_interval=n.likelihood == "bernoulli",
+            X, name, self._dtype, features=self.n_features_in_, estimator=type(self).__name__, validate=validate,
+            unit_interval=self._unit_interval,
         )  # fmt: skip
 
     def _check_codes(self, z: Any, name: str = "z", validate: bool = True) -> np.ndarray:
         self._check_fitted()
-        return check_array(z, name, self._network.dtype, features=self._network.latent_dim, validate=validate)
+        return check_array(z, name, self._dtype, features=self._code_features, validate=validate)
 
-    # ---- the likelihood --------------------------------------------------------------------------------------------
-
-    def _loss(self, plan: Plan, out: str, x: str, *, samples: int = 1, loss: str, gradient: str | None = None) -> str | None:
-        """Appends the reconstruction loss of the decoder's output `out`; returns the buffer of the rows' gradient with
-        respect to a learned log-variance. The gradients are those of the mean over rows, of each row alone where
-        samples > 1."""
-        n, name = self._network, None
-        options: dict[str, Any] = {"samples": samples, "mean_over_rows": samples == 1}
-        if n.likelihood == "bernoulli":
-            plan.call("bernoulli_forward", loss=loss, dlogits=gradient, logits=out, x=x, **options)
-            return None
-        if n.learned_variance:
-            plan.weight("decoder.log_variance", 1, 0)
-            options["log_variance"] = "decoder.log_variance"
-            if gradient:
-                name = plan.temporary("dlog_variance", rows(samples), dtype="float64")
-        else:
-            options["variance"] = n.variance
-        plan.call("gaussian_forward", loss=loss, dmean=gradient, dlog_variance=name, mean=out, x=x, **options)
-        return name
-
-    # ---- functions -------------------------------------------------------------------------------------------------
-
-    def _code(self, plan: Plan, x: str, mu: str | None = None) -> str:
-        raise TypeError(f"{type(self).__name__} builds no code")
-
-    def _build_encode(self, plan: Plan) -> None:
-        plan.input("x", "rows", self._network.n_features)
-        plan.output("mu", "rows", self._network.latent_dim)
-        self._code(plan, "x", "mu")
-
-    def _build_decode(self, plan: Plan) -> None:
-        plan.input("z", "rows", self._network.latent_dim)
-        self._append_decoder(plan, "z")
-
-    def _build_reconstruct(self, plan: Plan) -> None:
-        plan.input("x", "rows", self._network.n_features)
-        self._append_decoder(plan, self._code(plan, "x"))
-
-    def _build_interpolate(self, plan: Plan, method: str = "slerp") -> None:
-        for name in ("a", "b"):
-            plan.input(name, "rows", self._network.latent_dim)
-        plan.input("t", "rows")
-        z = plan.temporary("z", "rows", self._network.latent_dim)
-        plan.call(f"{method}_forward", y=z, a="a", b="b", t="t")
-        self._append_decoder(plan, z)
-
-    def _append_decoder(self, plan: Plan, z: str, row_dim: Dim = "rows") -> None:
-        plan.output("x_mean", row_dim, self._network.n_features)
-        forward(plan, self._decoder(mean=True), z, row_dim, output="x_mean", train=False)
-
-    def decode(self, z: Any, validate: bool = True) -> np.ndarray:
-        """The mean of the data at codes z (rows, latent_dim): (rows, n_features), for a Bernoulli likelihood
-        probabilities. Raises NotFittedError, TypeError, ValueError."""
-        z = self._check_codes(z, validate=validate)
-        return self._run(self._plan("decode"), {"z": z}, len(z), Clock())["x_mean"]
-
-    def reconstruct(self, X: Any, validate: bool = True) -> np.ndarray:
-        """X (rows, n_features) through its mean code and back. Raises NotFittedError, TypeError, ValueError."""
-        X = self._check_data(X, validate=validate)
-        return self._run(self._plan("reconstruct"), {"x": X}, len(X), Clock())["x_mean"]
-
-    def transform(self, X: Any) -> np.ndarray:
-        """The mean code of each row of X (rows, n_features): (rows, latent_dim)."""
-        X = self._check_data(X)
-        return self._run(self._plan("encode"), {"x": X}, len(X), Clock())["mu"]
-
-    def inverse_transform(self, Z: Any) -> np.ndarray:
-        """The same as ``decode``."""
-        return self.decode(Z)
-
+    @abstractmethod
     def fit(self, X: Any, y: Any = None) -> Any:
-        """Trains afresh with the constructor's settings on X (rows, n_features); y is ignored. Returns self."""
-        data = check_array(X, "X", check_option(self.dtype, "dtype", ("float32", "float64")))
-        before = dict(vars(self))
-        try:
-            self.initialize(data.shape[1])
-            training.train(self, data)
-        except Exception:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
-        return self
+        """Fits the model to X (rows, n_features); y is ignored. Returns self."""
+
+    @abstractmethod
+    def transform(self, X: Any) -> np.ndarray:
+        """The codes of the rows of X."""
+
+    @abstractmethod
+    def score_samples(self, X: Any) -> np.ndarray:
+        """The log-likelihood of each row of X in nats, or a bound of it, (rows,) float64."""
 
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
-        """``fit`` and the mean codes of X."""
+        """``fit``, and the codes of X."""
         return self.fit(X).transform(X)  # type: ignore[no-any-return]
 
     def score(self, X: Any, y: Any = None) -> float:
         """The mean of ``score_samples``."""
         return float(np.mean(self.score_samples(X)))
 
-    def score_samples(self, X: Any, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
-        """A lower bound of each row's log-likelihood in nats, (rows,) float64."""
-        X = self._check_data(X)
-        samples = check_int(n_samples, "n_samples", 1, 65536)
-        clock = Clock(seed=check_seed(random_state))
-        return self._run(self._plan("score", samples=samples), {"x": X}, len(X), clock)["score"]
-
-    def _minibatch(self, plan: Plan, data_rows: int) -> tuple[str, str]:
-        """Appends the drawing of a minibatch; returns its buffer and that of its row numbers."""
-        plan.input("data", data_rows, self._network.n_features)
-        row = plan.temporary("row", "rows", dtype="uint32")
-        x = plan.temporary("x", "rows", self._network.n_features)
-        plan.call("shuffle_forward", row=row, n=data_rows)
-        plan.call("gather_forward", y=x, x="data", row=row)
-        return x, row
-
-    @contextmanager
-    def _update(
-        self, plan: Plan, fused: bool = True, max_norm: float | None = None, weight_decay: float = 0.0
-    ) -> Iterator[Sink]:
-        """Gives the sink of a training step; on leaving, appends Adam for the gradients that were stored: all where they
-        are clipped to max_norm or not `fused`, else those of what is no layer."""
-        plan.input("learning_rate", "steps", dtype="float64")
-        fused = fused and max_norm is None
-        yield Update(weight_decay) if fused else Store()
-        apply_stored(plan, [w for w in self._weights() if not fused or w[2] == 0], max_norm, weight_decay)
-
-    # ---- training --------------------------------------------------------------------------------------------------
-
-    def _check_training(self) -> dict[str, float]:
-        """Adam's options, checked."""
-        return {"weight_decay": check_real(self.weight_decay, "weight_decay", 0)}
-
-    def _max_norm(self) -> float | None:
-        return None if self.max_grad_norm is None else check_real(self.max_grad_norm, "max_grad_norm", 0, above=True)
-
-    def _gradients(self, plan: Plan, inputs: dict[str, Any], clock: Clock) -> tuple[float, dict[str, np.ndarray]]:
-        """Runs a plan whose outputs are "metrics" and a gradient for each weight."""
-        outputs = {
-            b.name: self._backend.allocate(b) if b.layout == "weight" else np.empty(b.array_shape(0), b.dtype)
-            for b in plan.of_role("output")
-        }
-        self._backend.bind(plan, clock.rows, self._storage).run({**inputs, **outputs}, clock)
-        return float(outputs["metrics"][0, 0]), self._read(":gradient", outputs)
-
     # ---- copies, pickles and files ---------------------------------------------------------------------------------
 
+    @abstractmethod
+    def _describe(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """All that a fitted model holds beside its parameters: what JSON holds, and arrays."""
+
+    @abstractmethod
+    def _restore(self, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], backend: Backend) -> None:
+        """Makes a new model what ``_describe`` described. Raises TypeError or ValueError for what it cannot have."""
+
+    @abstractmethod
+    def _golden_input(self) -> np.ndarray:
+        """Two rows like data, for the example that a file holds."""
+
+    def _golden_output(self, golden: np.ndarray) -> np.ndarray:
+        (output,) = self._run(self._plan(self._golden), {"x": golden}, len(golden), Clock()).values()
+        return output
+
     def __getstate__(self) -> dict[str, Any]:
-        return files.state_of(self)
+        fitted = (*self._describe(), self._backend.name) if hasattr(self, "_storage") else None
+        return {"params": self.get_params(), "fitted": fitted}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        files.set_state(self, state)
+        vars(self).update(state["params"])
+        if state["fitted"] is not None:
+            header, arrays, backend = state["fitted"]
+            self._restore(header, arrays, get_backend(backend))
 
     def _save(self, path: Any) -> None:
         files.save(self, path)

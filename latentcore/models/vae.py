@@ -13,12 +13,12 @@ from ..layers import Kept, Sink, Store, backward, forward
 from ..ops import Clock
 from ..ops.random import STREAMS
 from ..plan import Plan, rows
-from .base import Model
+from .neural import NeuralModel
 
 _LIKELIHOOD_SAMPLES = 50  # importance samples that one pass of log_likelihood takes
 
 
-class VAE(Model):
+class VAE(NeuralModel):
     """A variational autoencoder of fully connected layers: encoder ``n_features - hidden - (mu, logvar)``, decoder
     ``latent_dim - reversed hidden - n_features``. Losses are in nats an example.
 
