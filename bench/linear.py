@@ -159,7 +159,7 @@ class Components:
 
 
 def _components_fault(covariance: np.ndarray, variances: np.ndarray, components: np.ndarray) -> str | None:
-    """None if the variances agree with float64 to 5e-4 of the largest, and the components carry as much to 1e-5; else the fault."""
+    """None if variances agree with float64 to 5e-4 of the largest and components carry as much to 1e-5; else the fault."""
     truth = np.linalg.eigvalsh(covariance)[::-1][: len(variances)]
     carried = np.trace(components.astype(np.float64) @ covariance @ components.T.astype(np.float64))
     error, lost = np.abs(variances - truth).max() / truth[0], abs(1 - carried / truth.sum())
