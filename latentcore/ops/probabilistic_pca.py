@@ -16,7 +16,7 @@ def probabilistic_pca_forward(loglik, xc, xr, z, variance, noise):
     xc (centred rows) or xr (their reconstructions) count as zero where absent; without both, and where f = k, there is no
     outside and the noise is not looked at. variance: of the codes, the model's eigenvalues.
     """
-    residual = (0 if xc is None else xc) - (0 if xr is None else xr)
+    residual = np.subtract(0 if xc is None else xc, 0 if xr is None else xr)
     codes = z.shape[1]
     features = codes if np.ndim(residual) == 0 else residual.shape[1]
     total = features * math.log(2 * math.pi) + np.log(variance).sum() + (z * z / variance).sum(1)
