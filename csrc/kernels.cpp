@@ -5,11 +5,11 @@ namespace lc {
 namespace LC_ISA {
 
 extern const Op kLinear[], kLatent[], kReparameterize[], kKl[], kBernoulli[], kGaussian[], kImportance[], kObjective[],
-    kAdam[], kNorm[], kGather[], kShuffle[], kRandom[], kInterpolate[], kShift[], kProbabilisticPca[];
+    kAdam[], kNorm[], kGather[], kShuffle[], kRandom[], kInterpolate[], kShift[], kProbabilisticPca[], kAffine[];
 
 extern const Op* const kOps[] = {
     kLinear, kLatent, kReparameterize, kKl,     kBernoulli,   kGaussian, kImportance,       kObjective, kAdam,
-    kNorm,   kGather, kShuffle,        kRandom, kInterpolate, kShift,    kProbabilisticPca, nullptr};
+    kNorm,   kGather, kShuffle,        kRandom, kInterpolate, kShift,    kProbabilisticPca, kAffine,    nullptr};
 
 }  // namespace LC_ISA
 }  // namespace lc

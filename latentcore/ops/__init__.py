@@ -2,6 +2,7 @@
 
 from . import (
     adam,
+    affine,
     bernoulli,
     gather,
     gaussian,
@@ -24,7 +25,7 @@ OPS: dict[str, Op] = {
     op.name: op
     for module in (
         linear, latent, reparameterize, kl, bernoulli, gaussian, importance, objective, adam, norm, gather, shuffle,
-        random, interpolate, shift, probabilistic_pca,
+        random, interpolate, shift, probabilistic_pca, affine,
     )
     for op in module.OPS
 }  # fmt: skip
