@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import sys
+import time
 from types import TracebackType
 from typing import Any
 
 
-def progress_bar(shown: bool, epochs: int, trainer: Any) -> Any:
-    """A context with ``advance(rows, metrics)`` and ``finish_epoch(epoch, record)``."""
+def progress_bar(shown: bool, title: str, total: int | None) -> Any:
+    """A context with ``advance(rows)`` and ``tell(text)``. total: how many rows it will be, None where nobody knows."""
     if not shown:
         return _Silent()
-    total = epochs * len(trainer.X) - int(trainer.model._progress[2])
     try:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     except ImportError:
-        return _Plain(total)
+        return _Plain(title, total)
     bar = Progress(
-        TextColumn("[bold]train"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.fields[text]}"),
+        TextColumn(f"[bold]{title}"), BarColumn(), TaskProgressColumn(show_speed=True), TextColumn("{task.fields[text]}"),
         TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     return _Rich(bar, total)
-
-
-def _text(epoch: int, record: Any) -> str:
-    text = f"epoch {epoch + 1}  loss {record['loss']:.2f}"
-    return text + (f"  val {record['val_loss']:.2f}" if "val_loss" in record else "")
 
 
 class _Silent:
@@ -35,31 +30,42 @@ class _Silent:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         pass
 
-    def advance(self, rows: int, metrics: Any) -> None:
+    def advance(self, rows: int) -> None:
         pass
 
-    def finish_epoch(self, epoch: int, record: Any) -> None:
+    def tell(self, text: str) -> None:
         pass
 
 
 class _Plain(_Silent):
-    def __init__(self, total: int) -> None:
-        self.total, self.done = total, 0
+    EVERY = 0.1  # seconds
+
+    def __init__(self, title: str, total: int | None) -> None:
+        self.title, self.total, self.done, self.text, self.shown = title, total, 0, "", 0.0
 
     def __exit__(self, *error: object) -> None:
+        self._show()
         sys.stderr.write("\n")
 
-    def advance(self, rows: int, metrics: Any) -> None:
+    def advance(self, rows: int) -> None:
         self.done += rows
+        if time.monotonic() - self.shown > self.EVERY:
+            self._show()
 
-    def finish_epoch(self, epoch: int, record: Any) -> None:
-        sys.stderr.write(f"\r{100 * self.done // max(self.total, 1):3d}%  {_text(epoch, record)}")
+    def tell(self, text: str) -> None:
+        self.text = text
+        self._show()
+
+    def _show(self) -> None:
+        far = f"{self.done:,} rows" if self.total is None else f"{100 * self.done // max(self.total, 1):3d}%"
+        sys.stderr.write(f"\r{self.title} {far}  {self.text}")
         sys.stderr.flush()
+        self.shown = time.monotonic()
 
 
 class _Rich(_Silent):
-    def __init__(self, bar: Any, total: int) -> None:
-        self.bar, self.task = bar, bar.add_task("train", total=total, text="")
+    def __init__(self, bar: Any, total: int | None) -> None:
+        self.bar, self.task = bar, bar.add_task("", total=total, text="")
 
     def __enter__(self) -> Any:
         self.bar.start()
@@ -68,8 +74,8 @@ class _Rich(_Silent):
     def __exit__(self, *error: object) -> None:
         self.bar.stop()
 
-    def advance(self, rows: int, metrics: Any) -> None:
+    def advance(self, rows: int) -> None:
         self.bar.advance(self.task, rows)
 
-    def finish_epoch(self, epoch: int, record: Any) -> None:
-        self.bar.update(self.task, text=_text(epoch, record))
+    def tell(self, text: str) -> None:
+        self.bar.update(self.task, text=text)

@@ -135,7 +135,7 @@ def train(
             raise TypeError(f"callback: expected a function, got {shown(callback)}")
         if checkpoint is not None:
             model._check_save(checkpoint, "checkpoint")
-        with progress_bar(progress, epochs, trainer) as bar:
+        with progress_bar(progress, "train", epochs * len(trainer.X) - int(model._progress[2])) as bar:
             last = int(model._progress[1]) + epochs
             while model._progress[1] < last:
                 epoch = int(model._progress[1])
@@ -146,7 +146,7 @@ def train(
                 stop = patience is not None and session.is_stale(record["val_loss"], patience)
                 if checkpoint is not None:
                     session.save(checkpoint)
-                bar.finish_epoch(epoch, record)
+                bar.tell(_news(epoch, record))
                 if callback is not None:
                     callback(epoch, record)
                 if stop:
@@ -182,7 +182,7 @@ def _epoch(trainer: Trainer, bar: Any) -> dict[str, Any]:
         # step after step, so that the sum does not depend on the slices
         total = np.add.accumulate(np.vstack([total, each[:, None] * metrics]))[-1]
         count += done
-        bar.advance(done, metrics[-1])
+        bar.advance(done)
     means = total / count
     return {
         "loss": means[0],
@@ -194,6 +194,12 @@ def _epoch(trainer: Trainer, bar: Any) -> dict[str, Any]:
         "beta": float(model._beta_at(np.array([float(epoch)]))[0]),
         "seconds": time.perf_counter() - begun,
     }
+
+
+def _news(epoch: int, record: Mapping[str, Any]) -> str:
+    """What the progress bar tells of an epoch."""
+    text = f"epoch {epoch + 1}  loss {record['loss']:.2f}"
+    return text + (f"  val {record['val_loss']:.2f}" if "val_loss" in record else "")
 
 
 def _check_finite(model: Any) -> None:
