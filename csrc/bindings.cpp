@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -62,23 +63,28 @@ struct Plan {
   }
 };
 
-// What lc.compile returns: one input, an output or more, nothing else. A call checks shapes and dtypes, then runs.
+// A plan of one input and an output or more, nothing else, for calls that cannot wait. A call checks shapes and dtypes,
+// then runs: one row for each element of the leading dimensions of its arrays, of which there is one, or any number of
+// them in a stack.
 struct Function {
   struct Port {
     std::string name;
     int index;
-    int64_t features;  // -1: one number a row
-    int type;          // NumPy's number
+    std::vector<int64_t> shape;  // of one row
+    int type;                    // NumPy's number
   };
   std::shared_ptr<Plan> plan;
   Port input;
   std::vector<Port> outputs;
-  bool release_gil;
+  int64_t release_rows;  // runs of so many rows give up the GIL
+  bool stacked;
+
+  using Array = py::detail::PyArray_Proxy;
 
   // out: null where the caller gave none.
   py::object call(PyObject* x, PyObject* out) {
     BoundPlan& p = plan->plan;
-    const int64_t rows = check(x, input, -1);
+    const Array* given = check(x, input, nullptr);
     const bool many = outputs.size() > 1;
     py::object result;
     if (out) {
@@ -87,24 +93,23 @@ struct Function {
       result = py::reinterpret_borrow<py::object>(out);
     } else if (many) {
       py::tuple made(outputs.size());
-      for (size_t i = 0; i < outputs.size(); ++i) made[i] = make(outputs[i], rows);
+      for (size_t i = 0; i < outputs.size(); ++i) made[i] = make(outputs[i], given);
       result = made;
     } else {
-      result = make(outputs[0], rows);
+      result = make(outputs[0], given);
     }
     const BoundPlan::Hold hold(p);
     for (size_t i = 0; i < outputs.size(); ++i) {
       PyObject* one = many ? PyTuple_GET_ITEM(result.ptr(), static_cast<py::ssize_t>(i)) : result.ptr();
-      check(one, outputs[i], rows);
-      const auto* array = py::detail::array_proxy(one);
+      const Array* array = check(one, outputs[i], given);
       if (!(array->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_))
         throw std::invalid_argument(outputs[i].name + ": expected a writeable array");
       p.set_buffer(outputs[i].index, array->data);
     }
-    p.set_buffer(input.index, py::detail::array_proxy(x)->data);
+    p.set_buffer(input.index, given->data);
     Clock clock;
-    clock.rows = rows;
-    if (release_gil) {
+    clock.rows = rows_of(given);
+    if (clock.rows >= release_rows) {
       const py::gil_scoped_release release;
       p.run(clock);
     } else {
@@ -113,36 +118,46 @@ struct Function {
     return result;
   }
 
-  static py::object make(const Port& port, int64_t rows) {
-    std::vector<py::ssize_t> shape{rows};
-    if (port.features >= 0)
-      shape.push_back(port.features);
+  int leading(const Array* x) const { return x->nd - static_cast<int>(input.shape.size()); }
+  int64_t rows_of(const Array* x) const {
+    int64_t rows = 1;
+    for (int i = 0; i < leading(x); ++i) rows *= x->dimensions[i];
+    return rows;
+  }
+
+  py::object make(const Port& port, const Array* x) const {
+    std::vector<py::ssize_t> shape(x->dimensions, x->dimensions + leading(x));
+    shape.insert(shape.end(), port.shape.begin(), port.shape.end());
     return py::array(py::dtype(port.type), shape);
   }
 
-  // The rows of an array that fits its port; rows < 0: any up to the capacity. Reads the array's struct: every accessor
+  // An array that fits its port and the input x, null where it is the input. Reads the array's struct: every accessor
   // of pybind11 in its place would cost more than the arithmetic of a small network.
-  int64_t check(PyObject* object, const Port& port, int64_t rows) const {
+  const Array* check(PyObject* object, const Port& port, const Array* x) const {
     static const auto& api = py::detail::npy_api::get();
     if (!api.PyArray_Check_(object))
       throw py::type_error(port.name + ": expected a NumPy array");
     const auto* array = py::detail::array_proxy(object);
-    const bool flat = port.features < 0;
     const auto* dtype = py::detail::array_descriptor_proxy(array->descr);
     constexpr int kPlain = py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
-    if (array->nd == (flat ? 1 : 2) && (flat || array->dimensions[1] == port.features) &&
-        (rows < 0 ? array->dimensions[0] <= plan->plan.capacity() : array->dimensions[0] == rows) &&
-        dtype->type_num == port.type && dtype->byteorder == '=' && (array->flags & kPlain) == kPlain)
-      return array->dimensions[0];
+    const int lead = array->nd - static_cast<int>(port.shape.size());
+    const bool fits = x ? lead == leading(x) && std::equal(x->dimensions, x->dimensions + lead, array->dimensions)
+                        : lead == 1 || (stacked && lead >= 0);
+    if (fits && std::equal(port.shape.begin(), port.shape.end(), array->dimensions + lead) &&
+        (x || rows_of(array) <= plan->plan.capacity()) && dtype->type_num == port.type && dtype->byteorder == '=' &&
+        (array->flags & kPlain) == kPlain)
+      return array;
     const py::array a = py::reinterpret_borrow<py::array>(object);
     std::string came =
         "a " + std::string(py::str(a.dtype())) + " array of shape " + std::string(py::str(a.attr("shape")));
     if (!is_plain(a))
       came += " that is not C-contiguous and aligned";
+    std::string shape = "rows <= " + std::to_string(plan->plan.capacity());
+    if (x)
+      for (int i = 0; i < leading(x); ++i) shape = (i ? shape + ", " : "") + std::to_string(x->dimensions[i]);
+    for (const int64_t size : port.shape) shape += ", " + std::to_string(size);
     throw std::invalid_argument(port.name + ": expected a C-contiguous " + std::string(py::str(py::dtype(port.type))) +
-                                " array of shape (" +
-                                (rows < 0 ? "rows <= " + std::to_string(plan->plan.capacity()) : std::to_string(rows)) +
-                                (flat ? ",)" : ", " + std::to_string(port.features) + ")") + ", got " + came);
+                                " array of shape (" + shape + (port.shape.empty() ? ",)" : ")") + ", got " + came);
   }
 
   // f(x) or f(x, out) or f(x, out=out), without pybind11's argument conversion.
@@ -256,17 +271,17 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("arena_bytes", [](const Plan& p) { return p.plan.arena_bytes(); })
       .def_property_readonly("instruction_set", [](const Plan& p) { return std::string(p.plan.set().name); });
 
-  using PortTuple = std::tuple<std::string, int, int64_t, py::dtype>;
+  using PortTuple = std::tuple<std::string, int, std::vector<int64_t>, py::dtype>;
   py::class_<Function>(m, "Function", "A bound plan of one input, for calls that cannot wait: f(x) or f(x, out=out).",
                        py::custom_type_setup([](PyHeapTypeObject* type) { type->ht_type.tp_call = Function::slot; }))
       .def(py::init([](std::shared_ptr<Plan> plan, const PortTuple& input, const std::vector<PortTuple>& outputs,
-                       bool release_gil) {
+                       int64_t release_rows, bool stacked) {
              const auto port = [](const PortTuple& t) {
                return Function::Port{std::get<0>(t), std::get<1>(t), std::get<2>(t), std::get<3>(t).num()};
              };
-             Function f{std::move(plan), port(input), {}, release_gil};
+             Function f{std::move(plan), port(input), {}, release_rows, stacked};
              for (const PortTuple& t : outputs) f.outputs.push_back(port(t));
              return f;
            }),
-           py::arg("plan"), py::arg("input"), py::arg("outputs"), py::arg("release_gil"));
+           py::arg("plan"), py::arg("input"), py::arg("outputs"), py::arg("release_rows"), py::arg("stacked"));
 }

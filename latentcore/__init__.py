@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._core import __version__
 from .api import compile, interpolate, load, sample, save, show_config, train
 from .backends import NonFiniteError, get_num_threads, set_num_threads
+from .linalg import eigh, svd
 from .models import VAE, Autoencoder
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "NonFiniteError",
     "__version__",
     "compile",
+    "eigh",
     "get_num_threads",
     "interpolate",
     "load",
@@ -20,5 +22,6 @@ __all__ = [
     "save",
     "set_num_threads",
     "show_config",
+    "svd",
     "train",
 ]

@@ -51,8 +51,9 @@ class Function:
     def __init__(
         self,
         plan: BoundPlan,
-        input: tuple[str, int, int, np.dtype[Any]],
-        outputs: Sequence[tuple[str, int, int, np.dtype[Any]]],
-        release_gil: bool,
+        input: tuple[str, int, Sequence[int], np.dtype[Any]],
+        outputs: Sequence[tuple[str, int, Sequence[int], np.dtype[Any]]],
+        release_rows: int,
+        stacked: bool,
     ) -> None: ...
     def __call__(self, x: object, out: object = None) -> Any: ...

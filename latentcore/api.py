@@ -16,7 +16,6 @@ from .checks import as_array, check_bool, check_int, check_option, check_seed, s
 from .io import read_model
 from .models import MODELS, VAE, Model, files
 from .ops import Clock
-from .plan import Buffer
 from .training import train
 
 _FUNCTIONS = {
@@ -106,17 +105,9 @@ def compile(
     batch = check_int(batch, "batch", 1, 2**31 - 1)
     threads = check_int(threads, "threads", 1, 256)
     dtype = model._dtype if weights is None else check_option(weights, "weights", ("float32", "float64"))
+    release = None if release_gil is None else check_bool(release_gil, "release_gil")
     plan, snapshot = model._snapshot(_FUNCTIONS[function], dtype)
-    bound = CpuBackend().bind(plan, batch, snapshot, threads)
-
-    def port(b: Buffer, name: str) -> tuple[str, int, int, np.dtype[Any]]:
-        features = b.shape[1] if len(b.shape) > 1 else -1
-        return name, bound.index[b.name], int(features), np.dtype(b.dtype)
-
-    made = plan.of_role("output")
-    outputs = [port(b, "out" if len(made) == 1 else f"out[{i}]") for i, b in enumerate(made)]
-    release = bound.releases_gil(batch) if release_gil is None else check_bool(release_gil, "release_gil")
-    return _core.Function(bound.core, port(plan.of_role("input")[0], "x"), outputs, release)
+    return CpuBackend().bind(plan, batch, snapshot, threads).function(release)
 
 
 def show_config() -> str:

@@ -18,6 +18,9 @@ LOOSE = 0.02
 # A gradient may err by this part of the tensor's largest entry.
 GRADIENT = 1e-6
 
+# A decomposition may err by this times eps * sqrt(max(m, n)) of the largest value, in the Frobenius norm.
+DECOMPOSITION = 60.0
+
 # The length of the runs in which the losses add up a row.
 RUN = 32
 

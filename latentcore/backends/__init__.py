@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .base import Backend, Bound, NonFiniteError
+from .batched import Batched
 from .cpu import CpuBackend, get_num_threads, set_num_threads
 from .reference import ReferenceBackend
 from .runner import Runner
@@ -21,4 +22,4 @@ def get_backend(name: Any) -> Backend:
     return _BACKENDS[name]
 
 
-__all__ = ["Backend", "Bound", "NonFiniteError", "Runner", "get_backend", "get_num_threads", "set_num_threads"]
+__all__ = ["Backend", "Batched", "Bound", "NonFiniteError", "Runner", "get_backend", "get_num_threads", "set_num_threads"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ class Bound(ABC):
 
     plan: Plan
     capacity: int
+    bytes = 0  # of memory of its own
 
     @abstractmethod
     def run(self, arrays: Arrays, clock: Clock) -> None:
@@ -37,6 +39,19 @@ class Bound(ABC):
         """`steps` passes over successive minibatches of at most `batch` of `data_rows` rows. progress, int64 (step, epoch,
         offset), says where to begin and moves on with every whole step. Raises NonFiniteError at the first step whose
         objective is not finite."""
+
+    def stacked(self) -> Callable[..., tuple[np.ndarray, ...]]:
+        """A plan of one input as ``f(x)`` or ``f(x, out)``: each element of the leading dimensions of x (..., *shape) is a
+        row. Returns a tuple of all outputs, with the same leading dimensions."""
+        (source,), made = self.plan.of_role("input"), self.plan.of_role("output")
+
+        def call(x: np.ndarray, out: tuple[np.ndarray, ...] | None = None) -> tuple[np.ndarray, ...]:
+            lead = x.shape[: x.ndim + 1 - len(source.shape)]
+            out = out or tuple(np.empty(lead + b.array_shape(1)[1:], b.dtype) for b in made)
+            self.run({source.name: x, **{b.name: a for b, a in zip(made, out)}}, Clock(rows=math.prod(lead)))
+            return out
+
+        return call
 
 
 class Backend(ABC):

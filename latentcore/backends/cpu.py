@@ -98,6 +98,7 @@ class CpuBound(Bound):
                 op.option_numbers(call.options),
             )
         self.core.finish()
+        self.bytes = self.core.arena_bytes
         self._flops_a_row = sum(plan.cost(call, capacity)[0] for call in plan.calls) / capacity
 
     def _add(self, b: Buffer, state: Arrays) -> int:
@@ -127,6 +128,21 @@ class CpuBound(Bound):
 
     def train(self, arrays: Arrays, progress: np.ndarray, seed: int, data_rows: int, batch: int, steps: int) -> None:
         self._check(self.core.train(self._arrays(arrays), progress, seed, data_rows, batch, steps))
+
+    def function(self, release_gil: bool | None = None, stacked: bool = False) -> _core.Function:
+        """The plan of one input as one object to call. release_gil: None releases the GIL for long runs. stacked: arrays
+        may have any number of leading dimensions."""
+        rows = {None: int(GIL_FLOPS / max(self._flops_a_row, 1)) + 1, True: 0, False: 2**63 - 1}[release_gil]
+
+        def port(b: Buffer, name: str) -> tuple[str, int, tuple[int, ...], np.dtype[Any]]:
+            return name, self.index[b.name], b.array_shape(1)[1:], np.dtype(b.dtype)
+
+        made = self.plan.of_role("output")
+        outputs = [port(b, "out" if len(made) == 1 else f"out[{i}]") for i, b in enumerate(made)]
+        return _core.Function(self.core, port(self.plan.of_role("input")[0], "x"), outputs, rows, stacked)
+
+    def stacked(self) -> _core.Function:
+        return self.function(stacked=True)
 
     def _check(self, status: int) -> None:
         if status == _core.NOT_FINITE:

@@ -4,6 +4,7 @@ from . import (
     adam,
     affine,
     bernoulli,
+    eigh,
     gather,
     gaussian,
     importance,
@@ -18,6 +19,7 @@ from . import (
     reparameterize,
     shift,
     shuffle,
+    svd,
 )
 from .signature import Argument, Clock, Op, Size
 
@@ -25,7 +27,7 @@ OPS: dict[str, Op] = {
     op.name: op
     for module in (
         linear, latent, reparameterize, kl, bernoulli, gaussian, importance, objective, adam, norm, gather, shuffle,
-        random, interpolate, shift, probabilistic_pca, affine,
+        random, interpolate, shift, probabilistic_pca, affine, svd, eigh,
     )
     for op in module.OPS
 }  # fmt: skip

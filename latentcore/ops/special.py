@@ -31,3 +31,9 @@ def clamp_logvar(v: np.ndarray) -> np.ndarray:
 def inside_clamp(v: np.ndarray) -> np.ndarray:
     """Its derivative: 1 inside, 0 outside."""
     return ((v >= LOGVAR_MIN) & (v <= LOGVAR_MAX)) * 1.0
+
+
+def signs(rows: np.ndarray) -> np.ndarray:
+    """+1 or -1 for each row: what makes its entry of largest magnitude, the first of equals, positive."""
+    largest = np.take_along_axis(rows, np.abs(rows).argmax(-1)[..., None], -1)[..., 0]
+    return np.where(largest < 0, rows.dtype.type(-1), rows.dtype.type(1))

@@ -1,0 +1,172 @@
+"""The singular value decomposition, by its invariants: NumPy's vectors are not the only right ones."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+from cases import SETS, Case, each_dtype, execute, given, values_of
+from matrices import ENDS, FAMILIES, Batch, assert_accurate, assert_plain, assert_signs, bits, each_set, shuffled, solve
+from numerics import LEDGER
+
+from latentcore.ops.svd import NOT_FINITE
+
+COUNT = 84 // len(SETS)  # of each family and shape on each set: 10,000 of each family in all
+LARGE = [(48, 48), (64, 64), (65, 65), (96, 96), (97, 97), (128, 128), (200, 200), (257, 257), (784, 64), (64, 640)]
+LONG = [(1, 1000), (1000, 1), (300, 3), (4, 500), (129, 40), (40, 400)]
+
+
+def shapes(n: int) -> list[tuple[int, int]]:
+    """Square, tall and wide ones."""
+    longer = n + 1 + 17 * n % 39
+    return [(n, n), (longer, n), (n, longer)]
+
+
+@functools.lru_cache(maxsize=4)
+def drawn(m: int, n: int, dtype: str, count: int) -> Batch:
+    batch = shuffled(FAMILIES, count, m, n, dtype)
+    checked = batch.a[: len(FAMILIES) * 12].astype(np.float64)
+    return Batch(batch.a, batch.family, np.linalg.svd(checked, compute_uv=False))
+
+
+def assert_decomposes(batch: Batch, solver: str, threads: int = 1) -> None:
+    a = batch.a
+    u, s, vt, status = solve("svd", a, solver, threads=threads)
+    (alone, status_alone) = solve("svd", a, solver, vectors=False, threads=threads)
+    assert not status.any()
+    assert not status_alone.any()
+    assert_plain(u, s, vt, alone)
+    assert_signs(vt)
+    for values in (s, alone):
+        assert (values >= 0).all()
+        assert (np.diff(values) <= 0).all()
+    left, values, right = (x.astype(np.float64) for x in (u, s, vt))
+    one = np.eye(s.shape[1])
+    errors = {
+        "u": left.transpose(0, 2, 1) @ left - one,
+        "vt": right @ right.transpose(0, 2, 1) - one,
+        "a": (left * values[:, None, :]) @ right - a,
+        "s": alone - values,
+    }
+    assert_accurate("svd", batch, values[:, 0], errors, solver)
+    if batch.values is not None:
+        assert_accurate("svd", batch, values[:, 0], {"s": values[: len(batch.values)] - batch.values}, solver)
+
+
+@each_set
+@each_dtype
+@pytest.mark.parametrize("n", range(1, 41))
+def test_small(n, dtype, instruction_set):
+    for m, columns in shapes(n):
+        batch = drawn(m, columns, dtype, COUNT * len(SETS))
+        assert_decomposes(batch.part(SETS.index(instruction_set), len(SETS)), instruction_set)
+
+
+@each_set
+@each_dtype
+@pytest.mark.parametrize(("m", "n"), LARGE + LONG)
+def test_large(m, n, dtype, instruction_set):
+    assert_decomposes(drawn(m, n, dtype, 1), instruction_set, threads=2)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 12])
+def test_reference(n):
+    for m, columns in shapes(n):
+        assert_decomposes(drawn(m, columns, "float64", 5), "reference")
+
+
+@each_set
+def test_tolerance_is_tight(instruction_set):
+    test_small(20, "float32", instruction_set)
+    LEDGER.assert_tight({"svd_forward"})
+
+
+@each_set
+@each_dtype
+@pytest.mark.parametrize("absent", [(), ("u", "vt")], ids=["vectors", "values"])
+@pytest.mark.parametrize(("m", "n"), [(1, 1), (3, 3), (8, 5), (5, 17), (33, 33), (70, 24), (24, 70), (100, 100)])
+def test_memory(m, n, absent, dtype, instruction_set):
+    """Nothing is read before it is written, nothing written outside the outputs; two threads give the same bits."""
+    rng = np.random.default_rng(0)
+    makers = {"a": given(rng.standard_normal((37, m, n)))}
+    case = Case("svd_forward", 37, {"m": m, "n": n, "k": min(m, n)}, inputs=makers, absent=absent)
+    got = execute(case, dtype, instruction_set)
+    want = solve("svd", values_of(case, dtype)["a"], instruction_set, vectors=not absent)
+    assert bits(tuple(got.values())) == bits(want)
+    assert bits(tuple(execute(case, dtype, instruction_set, threads=2).values())) == bits(want)
+
+
+SAME = [(1, 1), (3, 3), (8, 8), (17, 13), (13, 17), (32, 32), (70, 30), (64, 64), (65, 65), (100, 100), (300, 64)]
+
+
+def some(m: int, n: int, dtype: str) -> np.ndarray:
+    return drawn(m, n, dtype, 3 if m * n < 2000 else 1).a
+
+
+@each_set
+@each_dtype
+@pytest.mark.parametrize("vectors", [True, False], ids=["vectors", "values"])
+@pytest.mark.parametrize(("m", "n"), SAME)
+def test_the_same_bits_in_any_company(m, n, vectors, dtype, instruction_set):
+    a = some(m, n, dtype)
+    want = solve("svd", a, instruction_set, vectors=vectors)
+    for threads in (2, 3, 4):
+        assert bits(solve("svd", a, instruction_set, vectors=vectors, threads=threads)) == bits(want)
+    assert bits(solve("svd", a, instruction_set, vectors=vectors, capacity=len(a) + 1000)) == bits(want)
+    for size in (1, 2, 7, 16, 33):
+        for begin in range(0, len(a), size):
+            piece = slice(begin, begin + size)
+            got = solve("svd", a[piece], instruction_set, vectors=vectors, threads=1 + begin % 3)
+            assert bits(got) == bits(tuple(x[piece] for x in want))
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        order = rng.integers(0, len(a), rng.integers(1, 2 * len(a)))
+        assert bits(solve("svd", a[order], instruction_set, vectors=vectors)) == bits(tuple(x[order] for x in want))
+
+
+@each_set
+@each_dtype
+@pytest.mark.parametrize("vectors", [True, False], ids=["vectors", "values"])
+@pytest.mark.parametrize(("m", "n"), SAME)
+def test_what_is_not_finite_spoils_its_matrix_alone(m, n, vectors, dtype, instruction_set):
+    a = some(m, n, dtype).copy()
+    want = solve("svd", a, instruction_set, vectors=vectors)
+    rng = np.random.default_rng(0)
+    bad = rng.random(len(a)) < 0.3
+    bad[rng.integers(len(a))] = True
+    for i in np.flatnonzero(bad):
+        a[i, rng.integers(m), rng.integers(n)] = rng.choice([np.nan, np.inf, -np.inf])
+    *got, status = solve("svd", a, instruction_set, vectors=vectors)
+    assert (status == np.where(bad, NOT_FINITE, 0)).all()
+    for x, y in zip(got, want):
+        assert np.isnan(x[bad]).all()
+        assert x[~bad].tobytes() == y[~bad].tobytes()
+
+
+@each_set
+@each_dtype
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_every_entry_is_looked_at(bad, dtype, instruction_set):
+    for m, n in [(5, 5), (9, 4), (4, 9), (40, 33), (70, 66)]:
+        a = np.ones((m * n, m, n), dtype)
+        a.reshape(m * n, -1)[np.arange(m * n), np.arange(m * n)] = bad
+        for vectors in (True, False):
+            assert (solve("svd", a, instruction_set, vectors=vectors)[-1] == NOT_FINITE).all()
+
+
+@each_set
+@each_dtype
+def test_no_matrices(dtype, instruction_set):
+    u, s, vt, status = solve("svd", np.empty((0, 5, 3), dtype), instruction_set, capacity=4)
+    assert [x.shape for x in (u, s, vt, status)] == [(0, 5, 3), (0, 3), (0, 3, 3), (0,)]
+
+
+@each_set
+@each_dtype
+def test_denormal_numbers_count_as_zero(dtype, instruction_set):
+    a = np.full((20, 6, 4), np.finfo(dtype).tiny / 4, dtype)
+    _, s, _, status = solve("svd", a, instruction_set)
+    assert not s.any()
+    assert not status.any()
+    assert ENDS[dtype][0] > np.finfo(dtype).tiny
