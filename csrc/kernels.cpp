@@ -5,11 +5,13 @@ namespace lc {
 namespace LC_ISA {
 
 extern const Op kLinear[], kLatent[], kReparameterize[], kKl[], kBernoulli[], kGaussian[], kImportance[], kObjective[],
-    kAdam[], kNorm[], kGather[], kShuffle[], kRandom[], kInterpolate[], kShift[], kProbabilisticPca[], kAffine[];
+    kAdam[], kNorm[], kGather[], kShuffle[], kRandom[], kInterpolate[], kShift[], kProbabilisticPca[], kAffine[],
+    kOps[], kMoments[];
 
-extern const Op* const kOps[] = {
-    kLinear, kLatent, kReparameterize, kKl,     kBernoulli,   kGaussian, kImportance,       kObjective, kAdam,
-    kNorm,   kGather, kShuffle,        kRandom, kInterpolate, kShift,    kProbabilisticPca, kAffine,    nullptr};
+extern const Op* const kOps[] = {kLinear,           kLatent,     kReparameterize, kKl,          kBernoulli,
+                                 kGaussian,         kImportance, kObjective,      kAdam,        kNorm,
+                                 kGather,           kShuffle,    kRandom,         kInterpolate, kShift,
+                                 kProbabilisticPca, kAffine,     kMoments,        nullptr};
 
 }  // namespace LC_ISA
 }  // namespace lc

@@ -173,8 +173,8 @@ def exactly(case: Case, dtype: str) -> Values:
 
 
 def plan_of(case: Case, dtype: str) -> Plan:
-    """A plan of one call, after one that spoils the workspace and a copy of what is updated in place (a weight is
-    state, and needs none)."""
+    """A plan of one call, after one that spoils the workspace and a copy of what is updated in place (what does not grow
+    with the rows is state, and needs none)."""
     plan = Plan(case.op, dtype)
     poison = {"dw": plan.weight("poison:dw", 16, 1, role="temporary")}
     poison |= {name.partition(":")[2]: plan.input(name, *array.shape) for name, array in POISON.items()}
@@ -188,6 +188,8 @@ def plan_of(case: Case, dtype: str) -> Plan:
             plan.weight(a.name, *dims, role="state" if a.name in made else "output")
         elif i >= spec.outputs:
             plan.input(a.name, *dims, dtype=a.dtype)
+        elif a.name in made and all(isinstance(d, int) for d in dims):
+            plan.state(a.name, *dims, dtype=a.dtype)
         else:
             plan.output(a.name, *dims, dtype=a.dtype)
             if a.name in made:
@@ -258,12 +260,12 @@ def execute(case: Case, dtype: str, instruction_set: str | None = None, threads:
             weights[b.name] = GuardedWeight(backend, b, panel, brought.get(b.name))
         else:
             arrays[b.name] = Guarded(b.array_shape(case.rows), real)
-        if b.role == "input":
+        if b.role == "input" or (b.role == "state" and b.name in arrays):
             arrays[b.name].array[...] = brought[b.name]
     outputs = [a.name for a in case.outputs()]
     everything: dict[str, Guarded | GuardedWeight] = {**arrays, **weights}
     before = {name: memory.array.copy() for name, memory in everything.items()}
-    state = {b.name: weights[b.name].array for b in plan.of_role("state")}
+    state = {b.name: everything[b.name].array for b in plan.of_role("state")}
     outside = {name: memory.array for name, memory in everything.items()}
     how = {} if reference else {"threads": threads, "instruction_set": instruction_set}
     backend.bind(plan, case.rows + SPARE, state, **how).run(outside, case.moment())

@@ -12,6 +12,7 @@ from . import (
     kl,
     latent,
     linear,
+    moments,
     norm,
     objective,
     probabilistic_pca,
@@ -27,7 +28,7 @@ OPS: dict[str, Op] = {
     op.name: op
     for module in (
         linear, latent, reparameterize, kl, bernoulli, gaussian, importance, objective, adam, norm, gather, shuffle,
-        random, interpolate, shift, probabilistic_pca, affine, svd, eigh,
+        random, interpolate, shift, probabilistic_pca, affine, svd, eigh, moments,
     )
     for op in module.OPS
 }  # fmt: skip
