@@ -6,7 +6,7 @@ namespace LC_ISA {
 
 extern const Op kLinear[], kLatent[], kReparameterize[], kKl[], kBernoulli[], kGaussian[], kImportance[], kObjective[],
     kAdam[], kNorm[], kGather[], kShuffle[], kRandom[], kInterpolate[], kShift[], kProbabilisticPca[], kAffine[],
-    kOps[], kMoments[];
+    kMoments[];
 
 extern const Op* const kOps[] = {kLinear,           kLatent,     kReparameterize, kKl,          kBernoulli,
                                  kGaussian,         kImportance, kObjective,      kAdam,        kNorm,
