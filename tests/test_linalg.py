@@ -1,0 +1,391 @@
+"""lc.svd and lc.eigh: what they take, what they return, what they refuse, and how they behave under many calls."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import DTYPES
+from matrices import solve
+
+import latentcore as lc
+from latentcore import _core, linalg
+from latentcore.backends import batched
+from latentcore.ops.svd import NOT_CONVERGED
+
+RNG = np.random.default_rng(0)
+BACKENDS = ("cpu", "reference") if "svd_forward" in _core.ops() else ("reference",)
+LEADS = [(), (1,), (7,), (2, 3), (3, 1, 2), (0,), (2, 0), (0, 3)]
+each_backend = pytest.mark.parametrize("backend", BACKENDS)
+each_lead = pytest.mark.parametrize("lead", LEADS, ids=str)
+each_dtype = pytest.mark.parametrize("dtype", DTYPES)
+
+
+@pytest.fixture
+def threads() -> Iterator[Any]:
+    """Sets the number of threads for one test."""
+    before = lc.get_num_threads()
+    yield lc.set_num_threads
+    lc.set_num_threads(before)
+
+
+@pytest.fixture
+def fresh() -> Iterator[None]:
+    """Nothing bound by other tests, nothing left for them."""
+    linalg._solver.cache_clear()
+    batched._bound.clear()
+    yield
+    linalg._solver.cache_clear()
+    batched._bound.clear()
+
+
+def close(got: np.ndarray, want: np.ndarray) -> bool:
+    scale = np.abs(want).max(initial=0.0)
+    return got.shape == want.shape and bool((np.abs(got - want) <= 100 * np.finfo(got.dtype).eps * scale).all())
+
+
+# ---- what comes out --------------------------------------------------------------------------------------------------
+
+
+@each_backend
+@each_lead
+@each_dtype
+@pytest.mark.parametrize(("m", "n"), [(3, 3), (5, 2), (2, 5), (1, 1), (0, 3), (3, 0), (0, 0)])
+def test_svd_has_the_shapes_and_dtypes_of_numpy(m, n, dtype, lead, backend):
+    A = RNG.standard_normal((*lead, m, n)).astype(dtype)
+    got, want = lc.svd(A, backend=backend), np.linalg.svd(A, full_matrices=False)
+    assert isinstance(got, tuple)
+    assert [x.shape for x in got] == [x.shape for x in want]
+    alone = lc.svd(A, compute_uv=False, backend=backend)
+    assert {x.dtype for x in (*got, alone)} == {np.dtype(dtype)}
+    assert close(got[1], want[1])
+    assert close(alone, want[1])
+    assert close(got[0] * got[1][..., None, :] @ got[2], A)
+
+
+@each_backend
+@each_lead
+@each_dtype
+@pytest.mark.parametrize("n", [0, 1, 3, 6])
+def test_eigh_has_the_shapes_and_dtypes_of_numpy(n, dtype, lead, backend):
+    C = RNG.standard_normal((*lead, n, n)).astype(dtype)
+    (w, v), want = lc.eigh(C, backend=backend), np.linalg.eigh(C)
+    assert (w.shape, v.shape) == (want[0].shape, want[1].shape)
+    alone = lc.eigh(C, eigenvectors=False, backend=backend)
+    assert {x.dtype for x in (w, v, alone)} == {np.dtype(dtype)}
+    assert close(w, want[0])
+    assert close(alone, want[0])
+    lower = np.tril(C)
+    assert close((v * w[..., None, :]) @ np.swapaxes(v, -1, -2), lower + np.swapaxes(np.tril(lower, -1), -1, -2))
+
+
+class ForeignArray:
+    """An array of another library."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self.array.__dlpack_device__()
+
+
+def misaligned(a: np.ndarray) -> np.ndarray:
+    raw = np.empty(a.nbytes + 1, np.uint8)[1:]
+    raw[:] = np.frombuffer(a.tobytes(), np.uint8)
+    return raw.view(a.dtype).reshape(a.shape)
+
+
+VIEWS = {
+    "Fortran": np.asfortranarray,
+    "strided": lambda a: np.repeat(np.repeat(a, 2, -1), 3, 0)[::3, ..., ::2],
+    "transposed": lambda a: np.ascontiguousarray(np.swapaxes(a, -1, -2)).swapaxes(-1, -2),
+    "reversed": lambda a: np.ascontiguousarray(a[::-1, ::-1])[::-1, ::-1],
+    "read-only": lambda a: np.broadcast_to(a, a.shape),
+    "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
+    "misaligned": misaligned,
+    "list": np.ndarray.tolist,
+    "DLPack": ForeignArray,
+}
+
+
+@each_backend
+@pytest.mark.parametrize("view", VIEWS)
+def test_any_array_is_taken_and_left_as_it_was(view, backend):
+    A = RNG.standard_normal((5, 4, 4))
+    given = VIEWS[view](A)
+    for decompose in (lc.svd, lc.eigh):
+        for got, want in zip(decompose(given, backend=backend), decompose(A.copy(), backend=backend)):
+            assert got.tobytes() == want.tobytes()
+            assert got.flags.c_contiguous
+            assert got.flags.writeable
+    back = given.array if isinstance(given, ForeignArray) else np.asarray(given)
+    assert np.array_equal(back, A)
+
+
+@each_backend
+@pytest.mark.parametrize("dtype", ["int8", "int64", "uint16", "bool"])
+def test_integers_become_float64(dtype, backend):
+    A = RNG.integers(0, 2, (4, 5, 3)).astype(dtype)
+    for got, want in zip(lc.svd(A, backend=backend), lc.svd(A.astype(np.float64), backend=backend)):
+        assert got.dtype == np.float64
+        assert got.tobytes() == want.tobytes()
+
+
+@each_backend
+def test_the_upper_triangle_is_not_read(backend):
+    C = RNG.standard_normal((6, 9, 9))
+    want = lc.eigh(C, backend=backend)
+    C += np.triu(np.full((9, 9), np.nan), 1)
+    for got, expected in zip(lc.eigh(C, backend=backend), want):
+        assert got.tobytes() == expected.tobytes()
+
+
+# ---- beyond the kernels ----------------------------------------------------------------------------------------------
+
+
+@each_dtype
+@pytest.mark.parametrize("decompose", [lc.svd, lc.eigh])
+def test_beyond_the_limit_the_rules_are_the_same(decompose, dtype, monkeypatch, fresh):
+    A = RNG.standard_normal((2, 3, 12, 12)).astype(dtype)
+    want = decompose(A, backend="reference")
+    values = decompose(A, **{"compute_uv" if decompose is lc.svd else "eigenvectors": False}, backend="reference")
+    linalg._solver.cache_clear()
+    monkeypatch.setattr(linalg, "LIMIT", 11)
+    for got, expected in zip(decompose(A), want):
+        assert got.dtype == dtype
+        assert np.abs(got - expected).max() < 2000 * np.finfo(dtype).eps
+    option = {"compute_uv" if decompose is lc.svd else "eigenvectors": False}
+    assert np.abs(decompose(A, **option) - values).max() < 2000 * np.finfo(dtype).eps
+    A[1, 2, 3, 1] = np.inf
+    with pytest.raises(ValueError, match=r"got NaN or infinity in matrix \(1, 2\)"):
+        decompose(A)
+    for got in decompose(A, validate=False):
+        assert np.isnan(got[1, 2]).all()
+        assert np.isfinite(got[0]).all()
+        assert np.isfinite(got[1, :2]).all()
+
+
+def test_the_limit_is_of_the_shorter_side(monkeypatch, fresh):
+    made = [type(linalg._solver("svd_forward", m, n, np.dtype("f4"), True, "cpu")) for m, n in
+            [(linalg.LIMIT, 9999), (9999, linalg.LIMIT), (linalg.LIMIT + 1, linalg.LIMIT + 1)]]  # fmt: skip
+    assert [kind is batched.Batched for kind in made] == [True, True, False]
+
+
+# ---- errors ----------------------------------------------------------------------------------------------------------
+
+
+@each_backend
+@pytest.mark.parametrize(("decompose", "name"), [(lc.svd, "A"), (lc.eigh, "C")])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_named(bad, decompose, name, backend):
+    for lead, at, where in [((), (), ""), ((9,), (4,), " in matrix 4"), ((4, 2), (3, 1), r" in matrix \(3, 1\)")]:
+        A = RNG.standard_normal((*lead, 5, 5))
+        want = decompose(A, backend=backend)
+        A[at][4, 2] = bad
+        with pytest.raises(ValueError, match=f"^{name}: expected finite numbers, got NaN or infinity{where}$"):
+            decompose(A, backend=backend)
+        for got, expected in zip(decompose(A, validate=False, backend=backend), want):
+            expected[at] = np.nan
+            assert np.array_equal(got, expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("validate", [True, False])
+def test_no_convergence_is_named(validate, backend, monkeypatch):
+    """No matrix is known to need it."""
+    status = np.zeros((3, 2), np.uint32)
+    monkeypatch.setattr(linalg, "_solver", lambda *key: lambda a: (None, None, None, status))
+    lc.svd(np.ones((3, 2, 4, 4)), validate=validate, backend=backend)
+    status[2, 0] = NOT_CONVERGED
+    with pytest.raises(np.linalg.LinAlgError, match=r"^A: the iteration does not converge in matrix \(2, 0\)$"):
+        lc.svd(np.ones((3, 2, 4, 4)), validate=validate, backend=backend)
+
+
+def test_the_first_bad_matrix_is_named():
+    A = np.ones((50, 3, 3))
+    A[[7, 20, 49]] = np.nan
+    for backend in BACKENDS:
+        with pytest.raises(ValueError, match=r"in matrix 7$"):
+            lc.svd(A, backend=backend)
+
+
+# ---- many calls ------------------------------------------------------------------------------------------------------
+
+if "cpu" in BACKENDS:
+
+    @each_dtype
+    def test_any_number_of_threads_gives_the_same_bits(dtype, threads):
+        for m, n, count in [(3, 3, 500), (20, 11, 90), (64, 64, 20), (130, 130, 5)]:
+            A = RNG.standard_normal((count, m, n)).astype(dtype)
+            want = solve("svd", A, _core.instruction_sets()[0])
+            for number in (1, 2, 3, 5):
+                threads(number)
+                for got, expected in zip(lc.svd(A), want):
+                    assert got.tobytes() == expected.tobytes()
+
+    @pytest.mark.parametrize("vectors", [True, False])
+    def test_slices_give_the_same_bits(vectors, monkeypatch, fresh):
+        A = RNG.standard_normal((5, 67, 6, 4))
+        want = lc.svd(A, compute_uv=vectors)
+        linalg._solver.cache_clear()
+        monkeypatch.setattr(batched, "_ROWS", 32)
+        got = lc.svd(A, compute_uv=vectors)
+        assert linalg._solver("svd_forward", 6, 4, A.dtype, vectors, "auto")._capacities[-1] == 32
+        for x, y in zip(got, want) if vectors else [(got, want)]:
+            assert x.shape == y.shape
+            assert x.tobytes() == y.tobytes()
+
+    def test_many_threads_may_call_at_once(threads, fresh):
+        threads(2)
+        rng = np.random.default_rng(1)
+        shapes = [(40, 3, 3), (7, 20, 9), (1, 33, 33), (3, 5, 60), (300, 8, 8), (2, 100, 100)]
+        inputs = [rng.standard_normal(shape).astype(DTYPES[i % 2]) for i, shape in enumerate(shapes)]
+        want = [[x.tobytes() for x in lc.svd(A)] for A in inputs]
+
+        def call(i: int) -> bool:
+            return [x.tobytes() for x in lc.svd(inputs[i])] == want[i]
+
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(call, rng.integers(0, len(shapes), 600).tolist()))
+
+    def test_a_long_call_lets_other_threads_run(fresh):
+        A = RNG.standard_normal((400, 64, 64))
+        lc.svd(A)
+        ticks, done = [], threading.Event()
+
+        def tick() -> None:
+            while not done.is_set():
+                ticks.append(time.perf_counter())
+                time.sleep(0.0005)
+
+        ticker = threading.Thread(target=tick)
+        ticker.start()
+        begin = time.perf_counter()
+        lc.svd(A)
+        end = time.perf_counter()
+        done.set()
+        ticker.join()
+        assert sum(begin < t < end for t in ticks) > 3
+
+    def test_ctrl_c_is_heard_between_slices(monkeypatch, fresh):
+        A = RNG.standard_normal((3200, 3, 3))
+        want = lc.svd(A)
+        monkeypatch.setattr(batched, "_ROWS", 32)
+        linalg._solver.cache_clear()
+        solver = linalg._solver("svd_forward", 3, 3, A.dtype, True, "auto")
+        solver(A[:100])
+        ready, runs = next(iter(solver._idle.values()))[0], []
+        run = ready.run
+
+        def interrupted(*arrays: Any) -> Any:
+            runs.append(1)
+            if len(runs) == 3:
+                signal.raise_signal(signal.SIGINT)
+            return run(*arrays)
+
+        ready.run = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            lc.svd(A)
+        assert len(runs) <= 3
+        for got, expected in zip(lc.svd(A), want):
+            assert got.tobytes() == expected.tobytes()
+
+    def test_few_bytes_wait_for_the_next_call(fresh):
+        for n in range(1, 130):
+            lc.svd(np.ones((40, n, n), np.float32))
+            lc.eigh(np.ones((2, n, n)))
+        waiting = [ready for ready in batched._bound if ready in ready.idle]
+        assert waiting
+        assert sum(ready.bytes for ready in waiting) <= batched._WAITING
+        assert linalg._solver.cache_info().currsize <= 256
+
+    def test_a_plan_that_was_let_go_is_bound_anew(monkeypatch, fresh):
+        monkeypatch.setattr(batched, "_WAITING", 1)
+        A = RNG.standard_normal((9, 12, 7))
+        want = lc.svd(A)
+        for _ in range(3):
+            for got, expected in zip(lc.svd(A), want):
+                assert got.tobytes() == expected.tobytes()
+        assert not batched._bound
+
+    GROWTH = """
+import resource
+import numpy as np
+import latentcore as lc
+
+rng = np.random.default_rng(0)
+inputs = [rng.standard_normal(shape) for shape in [(1, 3, 3), (500, 8, 8), (50, 40, 20), (3, 200, 200), (2, 90, 300)]]
+
+def calls(count):
+    for _ in range(count):
+        for A in inputs:
+            lc.svd(A)
+            lc.svd(A, compute_uv=False)
+            lc.eigh(A[..., :3, :3])
+            A[0, 0, 0] = np.nan
+            try:
+                lc.svd(A)
+            except ValueError:
+                A[0, 0, 0] = 1
+
+calls(5)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+calls(60)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+    def test_repeated_calls_do_not_grow_memory():
+        run = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, timeout=60)
+        assert run.returncode == 0, run.stderr
+        assert int(run.stdout) < 4096
+
+    FORK = """
+import os, signal, sys, threading
+import numpy as np
+import latentcore as lc
+
+signal.alarm(60)
+lc.set_num_threads(2)
+A = np.random.default_rng(0).standard_normal((300, 20, 20))
+bits = lambda: [x.tobytes() for x in lc.svd(A)]
+want, done = bits(), threading.Event()
+
+def call():
+    while not done.is_set():
+        assert bits() == want
+
+callers = [threading.Thread(target=call) for _ in range(2)]
+for caller in callers:
+    caller.start()
+codes = []
+for _ in range(20):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        os._exit(0 if bits() == want else 1)
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+done.set()
+for caller in callers:
+    caller.join()
+print(sum(codes))
+"""
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+    def test_fork():
+        command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=90, cwd=Path(__file__).parent)
+        assert run.returncode == 0, run.stderr
+        assert run.stdout.split() == ["0"]
