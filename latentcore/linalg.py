@@ -34,9 +34,9 @@ def svd(A: Any, *, compute_uv: bool = True, validate: bool = True, backend: str 
     min(m, n) > 384, numpy.linalg.svd does the work, by the same rules but for that promise.
 
     Raises TypeError for what is no dense array of float32, float64, integers or bools (float16 is refused, as NumPy does);
-    ValueError for fewer than two dimensions, and for NaN or infinity, naming the first matrix that holds any: with
-    validate=False the results of such a matrix are NaN; numpy.linalg.LinAlgError for a matrix whose iteration does not
-    converge."""
+    ValueError for complex numbers and fewer than two dimensions; ValueError for NaN or infinity, naming the first matrix
+    that holds any: with validate=False the results of such a matrix are NaN; numpy.linalg.LinAlgError for a matrix whose
+    iteration does not converge."""
     return _solve("svd_forward", A, "compute_uv", compute_uv, validate, backend)
 
 

@@ -86,6 +86,8 @@ SEED = "an integer from 0 to 18446744073709551615"
 FEATURES = "a 2-D array \\(rows, features\\)"
 RESHAPE = r"Reshape your data: X\.reshape"
 DENSE = "a dense array of real numbers"
+MATRICES = r"matrices \(\.\.\., rows, columns\)"
+REALS = "float32, float64, integers or bools"
 
 # What is wrong -> the call, the error, what it says.
 CALLS: dict[str, tuple[Call, type[Exception], str]] = {
@@ -231,6 +233,28 @@ CALLS: dict[str, tuple[Call, type[Exception], str]] = {
     "save nothing": (lambda m: lc.save(m, ""), ValueError, "path: expected the name of a file, got ''"),
     "load path": (lambda m: lc.load(None), TypeError, "path: expected a str, bytes or os.PathLike, got None"),
     "load backend": (lambda m: lc.load("m", "cuda"), ValueError, "backend: expected one of .*, got 'cuda'"),
+    # ---- decompositions ---------------------------------------------------------------------------------------------
+    "svd row": (lambda m: lc.svd(X[0]), ValueError, rf"A: expected {MATRICES}, got shape \(6,\)"),
+    "svd number": (lambda m: lc.svd(3.0), ValueError, rf"A: expected {MATRICES}, got shape \(\)"),
+    "svd text": (lambda m: lc.svd("A"), TypeError, f"A: expected {DENSE}, got str"),
+    "svd None": (lambda m: lc.svd(None), TypeError, f"A: expected {DENSE}, got NoneType"),
+    "svd ragged": (lambda m: lc.svd([[1, 0], [0]]), ValueError, "A: expected .*, got rows of different lengths"),
+    "svd sparse": (lambda m: lc.svd(Sparse()), TypeError, f"A: expected {DENSE}, got a sparse Sparse"),
+    "svd complex": (lambda m: lc.svd(X + 1j), ValueError, "A: expected real numbers, got dtype complex64.*"),
+    "svd half": (lambda m: lc.svd(X.astype("f2")), TypeError, f"A: expected {REALS}, got dtype float16"),
+    "svd NaN": (lambda m: lc.svd(X * NAN, backend="reference"), ValueError, "A: expected finite numbers, got NaN or inf.*"),
+    "svd compute_uv": (lambda m: lc.svd(X, compute_uv=1), TypeError, "compute_uv: expected True or False, got 1"),
+    "svd validate": (lambda m: lc.svd(X, validate=None), TypeError, "validate: expected True or False, got None"),
+    "svd backend": (lambda m: lc.svd(X, backend="cuda"), ValueError, "backend: expected one of .*, got 'cuda'"),
+    "svd backend list": (lambda m: lc.svd(X, backend=["cpu"]), ValueError, r"backend: expected .*, got \['cpu'\]"),
+    "eigh row": (lambda m: lc.eigh(X[0]), ValueError, rf"C: expected {MATRICES}, got shape \(6,\)"),
+    "eigh wide": (lambda m: lc.eigh(X), ValueError, r"C: expected square .*, n, n\), got shape \(\.\.\., 20, 6\)"),
+    "eigh half": (lambda m: lc.eigh(np.eye(2, dtype="f2")), TypeError, f"C: expected {REALS}, got dtype float16"),
+    "eigh eigenvectors": (lambda m: lc.eigh(X, eigenvectors="no"), TypeError, "eigenvectors: expected True .*'no'"),
+    "eigh NaN": (
+        lambda m: lc.eigh(np.full((4, 3, 3), NAN), backend="reference"), ValueError, "C: expected finite .* in matrix 0"
+    ),
+    # ---- threads ----------------------------------------------------------------------------------------------------
     "threads zero": (lambda m: lc.set_num_threads(0), ValueError, "threads: expected an integer from 1 to 256, got 0"),
     "threads many": (lambda m: lc.set_num_threads(257), ValueError, "threads: expected .* to 256, got 257"),
     "threads bool": (lambda m: lc.set_num_threads(True), ValueError, "threads: expected an integer .*, got True"),
