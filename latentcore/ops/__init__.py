@@ -4,7 +4,6 @@ from . import (
     adam,
     affine,
     bernoulli,
-    covariance,
     eigh,
     gather,
     gaussian,
@@ -29,7 +28,7 @@ OPS: dict[str, Op] = {
     op.name: op
     for module in (
         linear, latent, reparameterize, kl, bernoulli, gaussian, importance, objective, adam, norm, gather, shuffle,
-        random, interpolate, shift, probabilistic_pca, affine, svd, eigh, moments, covariance,
+        random, interpolate, shift, probabilistic_pca, affine, svd, eigh, moments,
     )
     for op in module.OPS
 }  # fmt: skip
