@@ -6,9 +6,10 @@ from ._core import __version__
 from .api import compile, interpolate, load, sample, save, show_config, train
 from .backends import NonFiniteError, get_num_threads, set_num_threads
 from .linalg import eigh, svd
-from .models import VAE, Autoencoder
+from .models import PCA, VAE, Autoencoder
 
 __all__ = [
+    "PCA",
     "VAE",
     "Autoencoder",
     "NonFiniteError",

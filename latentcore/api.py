@@ -14,7 +14,7 @@ from .backends import get_backend, get_num_threads
 from .backends.cpu import CpuBackend
 from .checks import as_array, check_bool, check_int, check_option, check_seed, shown
 from .io import read_model
-from .models import MODELS, VAE, Model, files
+from .models import MODELS, PCA, VAE, Model, files
 from .ops import Clock
 from .training import train
 
@@ -23,14 +23,17 @@ _FUNCTIONS = {
     "posterior": "posterior",
     "decode": "decode",
     "reconstruct": "reconstruct",
+    "transform": "transform",
+    "inverse_transform": "inverse_transform",
     "score_samples": "score",
 }
 
 
-def _check_model(model: Any, kind: type[Model] = Model) -> None:
-    if not isinstance(model, kind):
-        names = [name for name, known in MODELS.items() if issubclass(known, kind)]
-        raise TypeError(f"model: expected a {' or '.join(names)}, got {shown(model)}")
+def _check_model(model: Any, plan: str | None = None) -> None:
+    """Raises TypeError for what is no fitted model, or none that builds that plan."""
+    if not isinstance(model, Model) or (plan and not hasattr(model, f"_build_{plan}")):
+        *names, last = [k for k, kind in MODELS.items() if plan is None or hasattr(kind, f"_build_{plan}")]
+        raise TypeError(f"model: expected a {', '.join(names)} or {last}, got {shown(model)}")
     model._check_fitted()
 
 
@@ -54,10 +57,10 @@ def load(path: Any, backend: str = "auto") -> Model:
     return files.load(MODELS[kind], path, header, tensors, backend)  # type: ignore[no-any-return]
 
 
-def sample(model: VAE, n: int, random_state: Any = None) -> np.ndarray:
-    """The data means (n, n_features) of n codes drawn from the prior; sample i is the same for every n. Raises TypeError
-    for a model that has no prior."""
-    _check_model(model, VAE)
+def sample(model: VAE | PCA, n: int, random_state: Any = None) -> np.ndarray:
+    """The data means (n, n_features) of n codes drawn from the prior, for PCA that of probabilistic PCA; sample i is the
+    same for every n. Raises TypeError for a model that has no prior."""
+    _check_model(model, "sample")
     n = check_int(n, "n", 0)
     return model._run(model._plan("sample"), {}, n, Clock(seed=check_seed(random_state)))["x_mean"]
 
@@ -93,7 +96,7 @@ def compile(
     release_gil: bool | None = None,
 ) -> _core.Function:
     """A snapshot of one function of a model for calls that cannot wait: "encode" (mean code), "posterior" (mean and
-    log-variance), "decode", "reconstruct" or "score_samples".
+    log-variance), "decode", "reconstruct" or "score_samples"; of PCA "transform", "inverse_transform" or "score_samples".
 
     The result is called as ``f(x)`` or ``f(x, out=out)`` with up to `batch` rows, C-contiguous and of the dtype `weights`
     ("float32" or "float64"; None: the model's); it checks shape and dtype, nothing else, and allocates nothing if `out` is

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from .autoencoder import Autoencoder
 from .base import Model
+from .pca import PCA
 from .vae import VAE
 
-MODELS: dict[str, type[Model]] = {"VAE": VAE, "Autoencoder": Autoencoder}
+MODELS: dict[str, type[Model]] = {"VAE": VAE, "Autoencoder": Autoencoder, "PCA": PCA}
 
-__all__ = ["MODELS", "VAE", "Autoencoder", "Model"]
+__all__ = ["MODELS", "PCA", "VAE", "Autoencoder", "Model"]

@@ -10,7 +10,7 @@ import numpy as np
 from .signature import Clock, Op
 
 # What draws from which stream.
-STREAMS = {"shuffle": 0, "latent": 1, "evaluation": 2, "sample": 3, "initialize": 4}
+STREAMS = {"shuffle": 0, "latent": 1, "evaluation": 2, "sample": 3, "initialize": 4, "projection": 5}
 
 
 def philox(seed: int, c0: np.ndarray, c1: np.ndarray, c2: np.ndarray, c3: np.ndarray) -> np.ndarray:
