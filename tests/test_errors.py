@@ -204,8 +204,8 @@ CALLS: dict[str, tuple[Call, type[Exception], str]] = {
     "train checkpoint": (train(checkpoint=3), TypeError, "checkpoint: expected a str, bytes or os.PathLike, got 3"),
     "train diverges": (train(learning_rate=1e38, epochs=9), FloatingPointError, ".*finite.* as it was before.*"),
     # ---- functions --------------------------------------------------------------------------------------------------
-    "sample what": (lambda m: lc.sample(None, 2), TypeError, "model: expected a VAE, got None"),
-    "sample prior": (lambda m: lc.sample(autoencoder(), 2), TypeError, r"model: expected a VAE, got Autoencoder\(.*"),
+    "sample what": (lambda m: lc.sample(None, 2), TypeError, "model: expected a VAE.* or .*PCA, got None"),
+    "sample prior": (lambda m: lc.sample(autoencoder(), 2), TypeError, r"model: .* or .*PCA, got Autoencoder\(.*"),
     "sample negative": (lambda m: lc.sample(m, -1), ValueError, "n: expected an integer at least 0, got -1"),
     "sample real": (lambda m: lc.sample(m, 2.0), TypeError, "n: expected an integer, got 2.0"),
     "sample seed": (lambda m: lc.sample(m, 2, "a"), TypeError, "random_state: expected an integer, got 'a'"),
@@ -218,7 +218,7 @@ CALLS: dict[str, tuple[Call, type[Exception], str]] = {
     "steps": (interpolate(X[0], X[1], steps=1), ValueError, "steps: expected an integer at least 2, got 1"),
     "method": (interpolate(X[0], X[1], method="cubic"), ValueError, "method: expected .*'linear', got 'cubic'"),
     "space": (interpolate(X[0], X[1], space="code"), ValueError, "space: expected .*'latent', got 'code'"),
-    "compile what": (lambda m: lc.compile(X, "decode"), TypeError, "model: expected a VAE or Auto.*, got array.*"),
+    "compile what": (lambda m: lc.compile(X, "decode"), TypeError, "model: expected a VAE, .*PCA, got array.*"),
     "compile function": (compiled("sample"), ValueError, "function: expected one of 'encode', .*, got 'sample'"),
     "compile posterior": (
         lambda m: lc.compile(autoencoder(), "posterior"), ValueError, "function: expected .*, got 'posterior'"
@@ -228,7 +228,7 @@ CALLS: dict[str, tuple[Call, type[Exception], str]] = {
     "compile weights": (compiled(weights="int8"), ValueError, "weights: expected .*'float64', got 'int8'"),
     "compile threads": (compiled(threads=0), ValueError, "threads: expected an integer from 1 to 256, got 0"),
     "compile release_gil": (compiled(release_gil="no"), TypeError, "release_gil: expected True or False, got 'no'"),
-    "save what": (lambda m: lc.save("m", "m"), TypeError, "model: expected a VAE or Autoencoder, got 'm'"),
+    "save what": (lambda m: lc.save("m", "m"), TypeError, "model: expected a VAE, .*PCA, got 'm'"),
     "save path": (lambda m: lc.save(m, 3), TypeError, "path: expected a str, bytes or os.PathLike, got 3"),
     "save nothing": (lambda m: lc.save(m, ""), ValueError, "path: expected the name of a file, got ''"),
     "load path": (lambda m: lc.load(None), TypeError, "path: expected a str, bytes or os.PathLike, got None"),
