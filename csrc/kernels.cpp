@@ -6,12 +6,12 @@ namespace LC_ISA {
 
 extern const Op kLinear[], kLatent[], kReparameterize[], kKl[], kBernoulli[], kGaussian[], kImportance[], kObjective[],
     kAdam[], kNorm[], kGather[], kShuffle[], kRandom[], kInterpolate[], kShift[], kProbabilisticPca[], kAffine[],
-    kMoments[];
+    kMoments[], kCovariance[];
 
 extern const Op* const kOps[] = {kLinear,           kLatent,     kReparameterize, kKl,          kBernoulli,
                                  kGaussian,         kImportance, kObjective,      kAdam,        kNorm,
                                  kGather,           kShuffle,    kRandom,         kInterpolate, kShift,
-                                 kProbabilisticPca, kAffine,     kMoments,        nullptr};
+                                 kProbabilisticPca, kAffine,     kMoments,        kCovariance,  nullptr};
 
 }  // namespace LC_ISA
 }  // namespace lc

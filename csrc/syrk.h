@@ -6,6 +6,7 @@
 
 #include "op.h"
 #include "product.h"
+#include "transpose.h"
 #include "widen.h"
 
 namespace lc {
@@ -165,6 +166,18 @@ void gram_lower(double* gram, const Panels<T>& x, int64_t depth, Team& team) {
     const int64_t end = (task / groups + 1) * kChunk;
     gram_column(gram, x, depth, task % groups, task / groups * kChunk, end < n ? end : n);
   });
+}
+
+constexpr int64_t kMirror = 64;
+
+// Copies rows [begin, end) of the lower triangle of gram[n][n] to the upper one; begin is a multiple of kMirror.
+inline void mirror_lower(double* gram, int64_t n, int64_t begin, int64_t end) {
+  for (int64_t i = begin; i < end; i += kMirror) {
+    const int64_t rows = end - i < kMirror ? end - i : kMirror;
+    for (int64_t j = 0; j < i; j += kMirror) transpose(gram + j * n + i, n, gram + i * n + j, n, rows, kMirror);
+    for (int64_t r = i; r < i + rows; ++r)
+      for (int64_t c = i; c < r; ++c) gram[c * n + r] = gram[r * n + c];
+  }
 }
 
 }  // namespace LC_ISA

@@ -4,7 +4,6 @@
 // inside the block, whatever the offset of the data. The blocks' means, and that of the state, are rows of a second
 // Gram matrix, in double, each weighed with its count: exact merging is one more product (Chan, Golub & LeVeque 1983).
 #include "../syrk.h"
-#include "../transpose.h"
 
 namespace lc {
 namespace LC_ISA {
@@ -13,7 +12,6 @@ namespace {
 constexpr int64_t kBlock = kChain;        // rows that are centred on one mean
 constexpr int64_t kSlab = 4 * kBlock;     // rows that are packed at a time
 constexpr int64_t kSection = 64 * kSlab;  // rows whose block means are merged at a time
-constexpr int64_t kMirror = 64;           // edge of the squares that are mirrored
 
 template <class T>
 struct Space {
@@ -76,10 +74,8 @@ int moments_forward(const Call& call, const Run& run) {
     gram_lower(gram, spread, blocks + 1, team);
   }
   team.each(divide_up(n, kMirror), [&](int64_t task, int) {
-    const int64_t i = task * kMirror, rows = n - i < kMirror ? n - i : kMirror;
-    for (int64_t j = 0; j < i; j += kMirror) transpose(gram + j * n + i, n, gram + i * n + j, n, rows, kMirror);
-    for (int64_t r = i; r < i + rows; ++r)
-      for (int64_t c = i; c < r; ++c) gram[c * n + r] = gram[r * n + c];
+    const int64_t end = (task + 1) * kMirror;
+    mirror_lower(gram, n, task * kMirror, end < n ? end : n);
   });
   return 0;
 }

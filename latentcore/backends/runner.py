@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,29 +23,51 @@ class Runner:
 
     def __init__(self, backend: Backend, state: Mapping[str, Any]) -> None:
         self.backend, self.state = backend, state
-        self._idle: dict[Any, tuple[Plan, list[Bound]]] = {}
+        self._known: dict[int, _Known] = {}
 
     def __call__(self, plan: Plan, inputs: Mapping[str, np.ndarray], n: int, clock: Clock) -> dict[str, np.ndarray]:
         """Runs a plan over n rows, in slices where they are many. A row's result does not depend on the slices."""
-        outputs = {b.name: np.empty(b.array_shape(n), b.dtype) for b in plan.of_role("output")}
+        known = self._known.get(id(plan)) or self._known.setdefault(id(plan), _Known(plan))
+        outputs = {name: np.empty((times * n, *tail) if times else tail, t) for name, times, tail, t in known.outputs}
         arrays = {**inputs, **outputs}
-        times = {b.name: size_of(b.shape[0])[0] for b in plan.buffers.values() if "rows" in str(b.shape[0])}
-        most = max(1, _CAPACITIES[-1] // max(times.values()))
-        capacity = min(most, next((c for c in _CAPACITIES if c >= n), most))
-        # The plan is kept with its bound copies, so that no other plan gets its identity.
-        _, idle = self._idle.setdefault((id(plan), capacity, get_num_threads()), (plan, []))
+        capacity = known.capacities[min(bisect_left(known.capacities, n), len(known.capacities) - 1)]
+        idle = known.idle.setdefault((capacity, get_num_threads()), [])
         try:
             bound = idle.pop()
         except IndexError:
             bound = self.backend.bind(plan, capacity, self.state)
         try:
-            first = clock.offset
-            for begin in range(0, n, capacity):
-                end = min(n, begin + capacity)
-                piece = {k: a[begin * times[k] : end * times[k]] if k in times else a for k, a in arrays.items()}
-                clock.rows, clock.offset = end - begin, first + begin
-                bound.run(piece, clock)
+            if n <= capacity:
+                clock.rows = n
+                bound.run(arrays, clock)
+            else:
+                self._sliced(bound, arrays, known.times, n, clock)
         finally:
             if len(idle) < _IDLE:
                 idle.append(bound)
         return outputs
+
+    @staticmethod
+    def _sliced(bound: Bound, arrays: Mapping[str, np.ndarray], times: Mapping[str, int], n: int, clock: Clock) -> None:
+        first = clock.offset
+        for begin in range(0, n, bound.capacity):
+            end = min(n, begin + bound.capacity)
+            piece = {k: a[begin * times[k] : end * times[k]] if k in times else a for k, a in arrays.items()}
+            clock.rows, clock.offset = end - begin, first + begin
+            bound.run(piece, clock)
+
+
+class _Known:
+    """What runs of a plan need to know of it, and its bound copies. It keeps the plan, so that no other one gets its
+    identity."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.times = {b.name: size_of(b.shape[0])[0] for b in plan.buffers.values() if "rows" in str(b.shape[0])}
+        self.outputs = [
+            (b.name, self.times.get(b.name, 0), b.array_shape(1)[b.name in self.times :], np.dtype(b.dtype))
+            for b in plan.of_role("output")
+        ]
+        most = max(1, _CAPACITIES[-1] // max(self.times.values()))
+        self.capacities = [*(c for c in _CAPACITIES if c < most), most]
+        self.idle: dict[tuple[int, int], list[Bound]] = {}

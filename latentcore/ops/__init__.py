@@ -4,6 +4,7 @@ from . import (
     adam,
     affine,
     bernoulli,
+    covariance,
     eigh,
     gather,
     gaussian,
@@ -28,7 +29,7 @@ OPS: dict[str, Op] = {
     op.name: op
     for module in (
         linear, latent, reparameterize, kl, bernoulli, gaussian, importance, objective, adam, norm, gather, shuffle,
-        random, interpolate, shift, probabilistic_pca, affine, svd, eigh, moments,
+        random, interpolate, shift, probabilistic_pca, affine, svd, eigh, moments, covariance,
     )
     for op in module.OPS
 }  # fmt: skip

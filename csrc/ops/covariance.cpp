@@ -1,0 +1,66 @@
+// The mean of each of many groups of rows, and its Gram matrix about that mean.
+#include "../syrk.h"
+
+namespace lc {
+namespace LC_ISA {
+namespace {
+
+constexpr int64_t kSlab = 4 * kChain;  // rows that are packed at a time
+constexpr int64_t kGroups = 8;         // that one task takes
+
+template <class T>
+Panels<T> panels_of(Carver& c, int64_t columns) {
+  const int64_t stride = panel_stride<T>(kSlab);
+  return {c.take<T>(stride * divide_up(columns, kPanel<T>)), stride, columns};
+}
+
+template <class T>
+int64_t covariance_space(const Call& call, int64_t, int threads) {
+  Carver c(nullptr);
+  for (int t = 0; t < threads; ++t) panels_of<T>(c, call.size[1].value);
+  return c.used();
+}
+
+// mean[r,f] gram[r,f,f] = x[n,f] begin[r] end[r]; sizes r, f, n
+template <class T>
+int covariance_forward(const Call& call, const Run& run) {
+  double *mean = run.get<double>(call, 0), *gram = run.get<double>(call, 1);
+  const T* x = run.get<T>(call, 2);
+  const uint32_t *begin = run.get<uint32_t>(call, 3), *end = run.get<uint32_t>(call, 4);
+  const int64_t groups = run.size(call, 0), n = run.size(call, 1), all = run.size(call, 2);
+  for (int64_t g = 0; g < groups; ++g)
+    if (begin[g] > end[g] || end[g] > all)
+      return kOutOfRange;
+  Carver sizes(nullptr);
+  panels_of<T>(sizes, n);
+
+  run.team->each(divide_up(groups, kGroups), [&](int64_t task, int thread) {
+    Carver carver(run.workspace + thread * sizes.used());
+    const Panels<T> panels = panels_of<T>(carver, n);
+    for (int64_t g = task * kGroups; g < groups && g < (task + 1) * kGroups; ++g) {
+      double *middle = mean + g * n, *square = gram + g * n * n;
+      const int64_t rows = int64_t{end[g]} - begin[g];
+      const T* from = x + begin[g] * n;
+      std::memset(square, 0, sizeof(double) * static_cast<size_t>(n * n));
+      if (mean_of(middle, from, nullptr, rows, n) == 0)
+        for (int64_t j = 0; j < n; ++j) middle[j] = __builtin_nan("");
+      for (int64_t first = 0; first < rows; first += kSlab) {
+        const int64_t depth = rows - first < kSlab ? rows - first : kSlab;
+        pack_centred(panels, 0, from + first * n, middle, nullptr, depth);
+        for (int64_t column = 0; column < divide_up(panels.count(), kTilePanels); ++column)
+          gram_column(square, panels, depth, column, 0, n);
+      }
+      mirror_lower(square, n, 0, n);
+    }
+  });
+  return 0;
+}
+
+}  // namespace
+
+extern const Op kCovariance[] = {{"covariance_forward", covariance_forward<float>, covariance_forward<double>,
+                                  covariance_space<float>, covariance_space<double>},
+                                 {nullptr, nullptr, nullptr, nullptr, nullptr}};
+
+}  // namespace LC_ISA
+}  // namespace lc
