@@ -26,8 +26,9 @@ def normal(rng: Random, count: int, m: int, n: int) -> np.ndarray:
 
 
 def orthonormal(rng: Random, count: int, m: int, n: int) -> np.ndarray:
-    """Random orthonormal columns, n <= m of them."""
-    return np.linalg.qr(normal(rng, count, m, n))[0]
+    """Random orthonormal columns, n <= m of them: one of a few each time."""
+    few = np.linalg.qr(normal(rng, min(count, 8), m, n))[0]
+    return few[rng.integers(0, len(few), count)]
 
 
 def with_values(rng: Random, values: np.ndarray, m: int, n: int) -> np.ndarray:
