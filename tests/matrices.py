@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from cases import SETS
 from numerics import DECOMPOSITION, LEDGER
+from threadpoolctl import threadpool_limits
 
 from latentcore import _core
 from latentcore.backends import get_backend
@@ -18,7 +19,17 @@ from latentcore.linalg import decomposition
 Random = np.random.Generator
 Maker = Callable[[Random, int, int, int], np.ndarray]  # (rng, count, m, n) to (count, m, n)
 
+# The runs of a shape: on each set, in each dtype.
+RUNS = 2 * len(SETS)
+
 each_set = pytest.mark.parametrize("instruction_set", SETS if "svd_forward" in _core.ops() else ())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_blas_thread() -> Iterator[None]:
+    """NumPy's threads wait for one another where a machine has other work, and matrices are small."""
+    with threadpool_limits(1):
+        yield
 
 
 def normal(rng: Random, count: int, m: int, n: int) -> np.ndarray:
@@ -178,7 +189,7 @@ class Batch:
 
     def part(self, index: int, of: int) -> Batch:
         values = None if self.values is None else self.values[index::of]
-        return Batch(self.a[index::of], self.family[index::of], values)
+        return Batch(np.ascontiguousarray(self.a[index::of]), self.family[index::of], values)
 
 
 def shuffled(makers: Mapping[str, Maker], count: int, m: int, n: int, dtype: str) -> Batch:
