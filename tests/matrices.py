@@ -22,7 +22,9 @@ Maker = Callable[[Random, int, int, int], np.ndarray]  # (rng, count, m, n) to (
 # The runs of a shape: on each set, in each dtype.
 RUNS = 2 * len(SETS)
 
-each_set = pytest.mark.parametrize("instruction_set", SETS if "svd_forward" in _core.ops() else ())
+
+def each_set_of(op: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("instruction_set", SETS if f"{op}_forward" in _core.ops() else ())
 
 
 @pytest.fixture(autouse=True, scope="module")

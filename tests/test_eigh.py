@@ -17,7 +17,7 @@ from matrices import (
     assert_plain,
     assert_signs,
     bits,
-    each_set,
+    each_set_of,
     normal,
     one_blas_thread,  # noqa: F401
     orthonormal,
@@ -28,6 +28,7 @@ from numerics import LEDGER
 
 from latentcore.ops.svd import NOT_FINITE
 
+each_set = each_set_of("eigh")
 COUNT = 252 // RUNS  # of each family and size in each run: 10,000 of each family in all
 LARGE = (48, 64, 65, 96, 97, 128, 200, 257)
 

@@ -24,7 +24,7 @@ from latentcore.backends import batched
 from latentcore.ops.svd import NOT_CONVERGED
 
 RNG = np.random.default_rng(0)
-BACKENDS = ("cpu", "reference") if "svd_forward" in _core.ops() else ("reference",)
+BACKENDS = ("cpu", "reference") if {"svd_forward", "eigh_forward"} <= set(_core.ops()) else ("reference",)
 LEADS = [(), (1,), (7,), (2, 3), (3, 1, 2), (0,), (2, 0), (0, 3)]
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
 each_lead = pytest.mark.parametrize("lead", LEADS, ids=str)
