@@ -6,12 +6,13 @@ from ._core import __version__
 from .api import compile, interpolate, load, sample, save, show_config, train
 from .backends import NonFiniteError, get_num_threads, set_num_threads
 from .linalg import eigh, svd
-from .models import PCA, VAE, Autoencoder
+from .models import PCA, VAE, Autoencoder, BatchedPCA
 
 __all__ = [
     "PCA",
     "VAE",
     "Autoencoder",
+    "BatchedPCA",
     "NonFiniteError",
     "__version__",
     "compile",

@@ -29,6 +29,24 @@ def check_array(
     a wrong shape, no rows, NaN or infinity, data outside [0, 1]; scikit-learn's own checks know the errors by their
     wording."""
     array = as_array(value, name)
+    check_shape(array, name, features=features, estimator=estimator, empty=empty)
+    with np.errstate(over="ignore"):
+        array = np.require(array, dtype, ["C", "A"])
+    if validate and array.size:
+        low, high = float(array.min()), float(array.max())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            what = "NaN" if math.isnan(low) else "infinity"
+            raise ValueError(f"{name}: expected finite numbers in {dtype}, got {what}")
+        if unit_interval and (low < 0 or high > 1):
+            hint = "; images of 0 to 255 want dividing by 255" if low >= 0 and 1 < high <= 255 else ""
+            raise ValueError(f"{name}: expected data in [0, 1] for the Bernoulli likelihood, got {low:g} to {high:g}{hint}")
+    return array
+
+
+def check_shape(
+    array: np.ndarray, name: str, *, features: int | None = None, estimator: str | None = None, empty: bool = False
+) -> None:
+    """What ``check_array`` says of the shape alone. Raises ValueError."""
     if array.ndim != 2:
         hint = "X.reshape(1, -1) makes one row of it" if array.ndim < 2 else "X.reshape(len(X), -1) makes rows of it"
         raise ValueError(
@@ -46,17 +64,6 @@ def check_array(
             f"; {name} has {given} features, but {estimator} is expecting {features} features as input" if estimator else ""
         )
         raise ValueError(f"{name}: expected {features} features, got {given} (shape {array.shape}){who}")
-    with np.errstate(over="ignore"):
-        array = np.require(array, dtype, ["C", "A"])
-    if validate and array.size:
-        low, high = float(array.min()), float(array.max())
-        if not (math.isfinite(low) and math.isfinite(high)):
-            what = "NaN" if math.isnan(low) else "infinity"
-            raise ValueError(f"{name}: expected finite numbers in {dtype}, got {what}")
-        if unit_interval and (low < 0 or high > 1):
-            hint = "; images of 0 to 255 want dividing by 255" if low >= 0 and 1 < high <= 255 else ""
-            raise ValueError(f"{name}: expected data in [0, 1] for the Bernoulli likelihood, got {low:g} to {high:g}{hint}")
-    return array
 
 
 def as_array(value: Any, name: str) -> np.ndarray:
@@ -96,6 +103,21 @@ def _from_objects(array: np.ndarray, name: str) -> np.ndarray:
         except (TypeError, ValueError) as error:
             raise TypeError(f"{name}: expected a dense array of real numbers, got dtype object: {error}") from None
     return reals.reshape(array.shape)
+
+
+def kept_dtype(array: np.ndarray) -> str:
+    """The dtype in which data is kept where no parameter says it: float32 stays, all else becomes float64."""
+    return "float32" if array.dtype.kind == "f" and array.dtype.itemsize == 4 else "float64"
+
+
+def check_weights(value: Any, rows: int, name: str = "sample_weight") -> np.ndarray:
+    """value as the weights of so many rows: (rows,) float64, finite and at least 0. Raises TypeError or ValueError."""
+    weights = np.require(as_array(value, name), np.float64, ["C", "A"])
+    if weights.shape != (rows,):
+        raise ValueError(f"{name}: expected shape ({rows},), got {weights.shape}")
+    if not (np.isfinite(weights).all() and (not rows or weights.min() >= 0)):
+        raise ValueError(f"{name}: expected finite numbers of at least 0, got {weights.min():g}")
+    return weights
 
 
 def shown(value: Any) -> str:

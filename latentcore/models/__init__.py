@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from .autoencoder import Autoencoder
 from .base import Model
+from .batched_pca import BatchedPCA
 from .pca import PCA
 from .vae import VAE
 
 MODELS: dict[str, type[Model]] = {"VAE": VAE, "Autoencoder": Autoencoder, "PCA": PCA}
 
-__all__ = ["MODELS", "PCA", "VAE", "Autoencoder", "Model"]
+__all__ = ["MODELS", "PCA", "VAE", "Autoencoder", "BatchedPCA", "Model"]
