@@ -6,13 +6,14 @@ from ._core import __version__
 from .api import compile, interpolate, load, sample, save, show_config, train
 from .backends import NonFiniteError, get_num_threads, set_num_threads
 from .linalg import eigh, svd
-from .models import PCA, VAE, Autoencoder, BatchedPCA
+from .models import PCA, VAE, Autoencoder, BatchedPCA, IncrementalPCA
 
 __all__ = [
     "PCA",
     "VAE",
     "Autoencoder",
     "BatchedPCA",
+    "IncrementalPCA",
     "NonFiniteError",
     "__version__",
     "compile",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import inspect
 import json
 import os
@@ -117,7 +118,7 @@ def test_clone_and_tags() -> None:
 
 # scikit-learn's own checks, of the constructors' defaults where they can be. Its warnings are errors, but for the one that
 # tells that our estimators have no class of its own among their bases.
-CHECKED = ["VAE(likelihood='gaussian')", "Autoencoder()"]
+CHECKED = ["VAE(likelihood='gaussian')", "Autoencoder()", "PCA()", "IncrementalPCA()"]
 CHECK_ESTIMATOR = f"""
 import json, sys
 import sklearn
@@ -149,7 +150,9 @@ def checks() -> Any:
 def test_scikit_learns_own_checks(estimator: str, checks: Any) -> None:
     version, results = checks
     found = results[estimator]
-    assert [check for check in found if check[1] != "passed"] == []
+    # scikit-learn itself skips what needs pandas
+    skipped = [] if importlib.util.find_spec("pandas") else ["check_sample_weights_pandas_series"]
+    assert [check for check in found if check[1] != "passed" and not (check[1] == "skipped" and check[0] in skipped)] == []
     assert len(found) >= 40
     assert "check_array_api_input" in {name for name, *_ in found} or tuple(map(int, version.split(".")[:2])) < (1, 9)
 

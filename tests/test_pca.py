@@ -249,6 +249,44 @@ def test_random_projections() -> None:
     assert lc.PCA(5).fit(X).seed_ is None
 
 
+# ---- directions without variance ---------------------------------------------------------------------------------------
+
+
+def test_what_has_no_variance_is_completed_in_one_way() -> None:
+    """Axes that rounding would choose depend on the others alone, whatever the rows, their order and their weights."""
+    rng = np.random.default_rng(0)
+    distinct = rng.standard_normal((6, 12))
+    times = np.array([1, 2, 1, 3, 5, 4])
+    repeated = np.repeat(distinct, times, 0)[rng.permutation(16)]
+    for solver in EXACT:
+        want = lc.PCA(svd_solver=solver).fit(repeated)
+        assert want.components_.shape == (12, 12)
+        np.testing.assert_allclose(want.components_ @ want.components_.T, np.eye(12), atol=1e-14)
+        for got in (lc.PCA(svd_solver=other).fit(distinct, sample_weight=times) for other in EXACT):
+            np.testing.assert_allclose(got.components_, want.components_, atol=1e-12)
+
+
+def test_constant_features_are_axes() -> None:
+    X = data(50, 5) @ np.eye(5, 9, 2)
+    model = lc.PCA().fit(X)
+    np.testing.assert_allclose(model.components_[5:], np.eye(9)[[0, 1, 7, 8]], atol=1e-14)
+    assert (model.explained_variance_[5:] <= 1e-30).all()
+
+
+@pytest.mark.parametrize("n_components", [None, 5, 7])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_density_without_variance_in_some_directions(n_components: int | None, dtype: str) -> None:
+    """Finite everywhere, and far lower where data cannot be; a covariance of zero has none."""
+    X = (data(50, 5) @ np.linalg.qr(data(9, 9))[0][:5]).astype(dtype)
+    model = lc.PCA(n_components, svd_solver="covariance_eigh").fit(X)
+    inside = model.score_samples(X)
+    outside = model.score_samples(X + model.components_[0] + 0.1 * np.linalg.svd(X)[2][8])
+    assert np.isfinite(inside).all()
+    assert inside.min() > outside.max() + 1000
+    with pytest.raises(np.linalg.LinAlgError, match=r"the covariance of the model is zero: .* all the same"):
+        lc.PCA(1).fit(np.ones((4, 3))).score_samples(np.ones((4, 3)))
+
+
 # ---- what goes in and comes out --------------------------------------------------------------------------------------
 
 

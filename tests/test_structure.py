@@ -26,7 +26,7 @@ BELOW = {
     "datasets": set(),
     "progress": set(),
     "training": {"progress", "backends", "checks", "io", "plan", "ops"},
-    "models": {"training", "linalg", "layers", "backends", "checks", "io", "plan", "ops"},
+    "models": {"training", "linalg", "layers", "backends", "checks", "io", "progress", "plan", "ops"},
     "api": {"models", "training", "backends", "checks", "io", "plan", "ops", "_core"},
 }
 ABOVE = {"__init__", "__main__", "cli"}

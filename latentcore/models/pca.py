@@ -10,7 +10,18 @@ from typing import Any
 import numpy as np
 
 from ..backends import Backend, get_backend
-from ..checks import as_array, check_array, check_bool, check_int, check_option, check_real, check_seed, shown
+from ..checks import (
+    as_array,
+    check_array,
+    check_bool,
+    check_int,
+    check_option,
+    check_real,
+    check_seed,
+    check_weights,
+    kept_dtype,
+    shown,
+)
 from ..ops import Clock
 from ..ops.random import STREAMS, philox_uniform
 from ..plan import Buffer, Plan
@@ -85,7 +96,7 @@ class PCA(Model):
         least 0; a row of weight 3 counts as three rows, one of weight 0 is left out. Returns self; whatever goes wrong, and
         Ctrl-C, leaves the model as it was. Raises TypeError or ValueError."""
         X = as_array(X, "X")
-        dtype = "float32" if X.dtype.kind == "f" and X.dtype.itemsize == 4 else "float64"
+        dtype = kept_dtype(X)
         X = check_array(X, "X", dtype)
         rows = _rows(X, sample_weight)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -145,7 +156,7 @@ class PCA(Model):
             k = enough(spectrum.variance, float(self.n_components))
         variance = spectrum.variance[:k]
         arrays = {
-            "components": spectrum.axes(k).astype(dtype),
+            "components": spectrum.first(k).astype(dtype),
             "mean": spectrum.mean,
             "explained_variance": variance,
             "explained_variance_ratio": variance / spectrum.total if spectrum.total > 0 else np.zeros(k),
@@ -179,9 +190,14 @@ class PCA(Model):
 
     # ---- plans -----------------------------------------------------------------------------------------------------
 
+    def _model_noise(self) -> float:
+        """The variance outside the components in the model: no less than what rounding makes of the largest variance."""
+        rounding = self.n_features_in_ * float(np.finfo(self.components_.dtype).eps) ** 2
+        return max(self.noise_variance_, rounding * float(self.explained_variance_[0]))
+
     def _model_variance(self) -> np.ndarray:
         """The variance of the codes in the model: no less than the noise."""
-        variance: np.ndarray = np.maximum(self.explained_variance_, self.noise_variance_)
+        variance: np.ndarray = np.maximum(self.explained_variance_, self._model_noise())
         return variance
 
     def _scale(self) -> np.ndarray:
@@ -202,7 +218,7 @@ class PCA(Model):
             "decode": lambda: (V * self._scale()[:, None]).T,
             "project": lambda: V,
             "unproject": lambda: V.T,
-            "generate": lambda: (V * np.sqrt(self._model_variance() - self.noise_variance_)[:, None]).T,
+            "generate": lambda: (V * np.sqrt(self._model_variance() - self._model_noise())[:, None]).T,
         }
         shape = V.shape if encodes else V.shape[::-1]
         if name not in self._storage:
@@ -256,7 +272,7 @@ class PCA(Model):
             plan.call("linear_forward", y=xr, x=z, w=self._weight(plan, "unproject"))
             residual = {"xc": xc, "xr": xr}
         variance = self._vector(plan, "variance", self._model_variance())
-        noise = self._vector(plan, "noise", np.array([self.noise_variance_]))
+        noise = self._vector(plan, "noise", np.array([self._model_noise()]))
         plan.call("probabilistic_pca_forward", loglik="score", z=z, variance=variance, noise=noise, **residual)
 
     def _build_sample(self, plan: Plan) -> None:
@@ -278,29 +294,28 @@ class PCA(Model):
         return self._run(self._plan("inverse_transform"), {"z": Z}, len(Z), Clock())["x_mean"]
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """The log-likelihood of each row of X in nats under probabilistic PCA, (rows,) float64. Raises as ``transform``,
-        and numpy.linalg.LinAlgError if the model leaves directions without any variance."""
+        """The log-likelihood of each row of X in nats under probabilistic PCA, (rows,) float64; a direction without variance
+        counts as having that of rounding. Raises as ``transform``, and numpy.linalg.LinAlgError where none has any."""
         X = self._check_data(X)
         self._check_density()
         return self._run(self._plan("score"), {"x": X}, len(X), Clock())["score"]
 
     def _check_density(self) -> None:
-        outside = self.n_components_ < self.n_features_in_
-        if (outside and self.noise_variance_ == 0) or self._model_variance()[-1] == 0:
+        if self._model_noise() == 0:
             raise np.linalg.LinAlgError(
-                "the covariance of the model is singular: it has a noise_variance_ of 0, and directions without variance"
+                "the covariance of the model is zero: the rows that it was fitted to are all the same"
             )
 
     def get_covariance(self) -> np.ndarray:
         """The covariance of the data in the model, (n_features, n_features) float64: that along the components, and
-        noise_variance_ in all other directions."""
-        return self._spread(self._model_variance(), self.noise_variance_)
+        noise_variance_ in all other directions, where it is not below rounding."""
+        return self._spread(self._model_variance(), self._model_noise())
 
     def get_precision(self) -> np.ndarray:
         """The inverse of the covariance, (n_features, n_features) float64. Raises numpy.linalg.LinAlgError without one."""
         self._check_fitted()
         self._check_density()
-        outside = 1 / self.noise_variance_ if self.n_components_ < self.n_features_in_ else 0.0
+        outside = 1 / self._model_noise() if self.n_components_ < self.n_features_in_ else 0.0
         return self._spread(1 / self._model_variance(), outside)
 
     def _spread(self, along: np.ndarray, outside: float) -> np.ndarray:
@@ -362,16 +377,20 @@ def _rows(X: np.ndarray, sample_weight: Any) -> Rows:
     """The rows of X that count, with their weights."""
     weight = None
     if sample_weight is not None:
-        weight = as_array(sample_weight, "sample_weight").astype(np.float64)
-        if weight.shape != (len(X),):
-            raise ValueError(f"sample_weight: expected shape ({len(X)},), got {weight.shape}")
-        if not (np.isfinite(weight).all() and weight.min() >= 0):
-            raise ValueError(f"sample_weight: expected finite numbers of at least 0, got {weight.min():g}")
+        weight = check_weights(sample_weight, len(X))
         counts = weight > 0
         if not counts.all():
             X, weight = X[counts], weight[counts]
-        if weight.sum() <= 1:
-            raise ValueError(f"sample_weight: expected a sum above 1, got {weight.sum():g}")
-    elif len(X) < 2:
-        raise ValueError(f"X: expected two rows or more, got 1 sample (shape {X.shape})")
-    return Rows(X, weight)
+    rows = Rows(X, weight)
+    check_count(rows.count, weight is not None)
+    return rows
+
+
+def check_count(count: float, weighted: bool) -> None:
+    """Raises ValueError unless more than one row counts."""
+    if count <= 1:
+        raise ValueError(
+            f"sample_weight: expected weights, not all zero, of a sum above 1, got a sum of {count:g}"
+            if weighted
+            else "X: expected two rows or more, got 1 sample"
+        )

@@ -17,6 +17,7 @@ from ..plan import Plan
 from .moments import Moments
 
 _SLICE = 2**20  # elements that are worked on at a time
+_EPSILON = float(np.finfo(np.float64).eps)
 _SETTLED, _MOST_POWERS = 1e-7, 30  # of random projections: a float32 sum errs by 5e-8
 
 
@@ -26,7 +27,7 @@ class Spectrum:
 
     count: the sum of weights. rows: how many rows that stands for. mean: (f,). variance: those that were computed, never
     negative. total: the variance in all directions. axes: makes the first k axes, orthonormal rows (k, f), the largest
-    entry of each positive.
+    entry of each positive. least: a variance up to it is rounding.
     """
 
     count: float
@@ -35,6 +36,12 @@ class Spectrum:
     variance: np.ndarray
     total: float
     axes: Callable[[int], np.ndarray]
+    least: float = 0.0
+
+    def first(self, k: int) -> np.ndarray:
+        """The first k axes (k, f). Those without variance, which rounding alone would choose, complete the basis in the way
+        that the others determine."""
+        return completed(self.axes(k), int(np.count_nonzero(self.variance[:k] > self.least)))
 
     @property
     def rank(self) -> int:
@@ -49,6 +56,23 @@ class Spectrum:
         if len(self.variance) < self.rank:
             rest = max(self.total - float(self.variance[:k].sum()), 0.0)
         return rest / (self.rank - k)
+
+
+def completed(axes: np.ndarray, known: int) -> np.ndarray:
+    """Orthonormal rows (k, f), all after the first `known` chosen anew: from the unit vector that the rows before them
+    reach least (the first of such), what it has outside them, its largest entry positive."""
+    if known == len(axes):
+        return axes
+    axes = axes.copy()
+    outside = 1 - np.einsum("kf,kf->f", axes[:known], axes[:known])
+    for i in range(known, len(axes)):
+        row = np.zeros(axes.shape[1])
+        row[(outside >= outside.max() * (1 - 1e-8)).argmax()] = 1
+        for _ in range(2):  # the second time takes away what rounding left
+            row -= (axes[:i] @ row) @ axes[:i]
+        axes[i] = row / np.linalg.norm(row)
+        outside -= axes[i] ** 2
+    return _oriented(axes)
 
 
 class Rows:
@@ -97,7 +121,7 @@ def by_covariance(rows: Rows, backend: str) -> Spectrum:
     features. Variances below 1e-16 of the largest (float64; 1e-7 of it in float32) are noise."""
     if rows.n < rows.f:
         return _by_products(rows, backend)
-    moments = Moments(rows.f, str(rows.X.dtype), get_backend(backend))
+    moments = Moments(rows.f, get_backend(backend))
     moments.add(rows.X, rows.weight)
     return of_moments(*moments.get(), rows.n, backend)
 
@@ -110,7 +134,11 @@ def of_moments(count: float, mean: np.ndarray, gram: np.ndarray, rows: int, back
     rank = min(rows, len(mean))
     variance = np.maximum(values[::-1][:rank], 0)
     total = float(np.trace(gram)) / (count - 1)
-    return Spectrum(count, rows, mean, variance, total, lambda k: np.ascontiguousarray(vectors[:, ::-1][:, :k].T))
+
+    def axes(k: int) -> np.ndarray:
+        return np.ascontiguousarray(vectors[:, ::-1][:, :k].T)
+
+    return Spectrum(count, rows, mean, variance, total, axes, _EPSILON * len(mean) * float(variance[0]))
 
 
 def _by_products(rows: Rows, backend: str) -> Spectrum:
@@ -130,7 +158,8 @@ def _by_products(rows: Rows, backend: str) -> Spectrum:
             along[columns, :n] = rows.centred(mean, columns=columns).T @ vectors[:, ::-1][:, :k]
         return _oriented(np.linalg.qr(along)[0].T)
 
-    return Spectrum(rows.count, rows.n, mean, variance, float(variance.sum()), axes)
+    least = _EPSILON * n * float(variance[0])
+    return Spectrum(rows.count, rows.n, mean, variance, float(variance.sum()), axes, least)
 
 
 # ---- singular values -------------------------------------------------------------------------------------------------
@@ -156,7 +185,8 @@ def by_singular_values(rows: Rows, backend: str) -> Spectrum:
             return _oriented((basis @ left[:, :k]).T)
 
     variance = values**2 / (rows.count - 1)
-    return Spectrum(rows.count, rows.n, mean, variance, float(variance.sum()), axes)
+    least = (_EPSILON * max(rows.n, rows.f)) ** 2 * float(variance[0])
+    return Spectrum(rows.count, rows.n, mean, variance, float(variance.sum()), axes, least)
 
 
 # ---- random projections ----------------------------------------------------------------------------------------------
