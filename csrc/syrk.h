@@ -1,9 +1,10 @@
-// The Gram matrix of rows: centred and packed into panels one cache line wide, multiplied with themselves.
+// The Gram matrix of rows that lie in panels: their product with themselves, added up in double.
 //
 // Only tiles on and below the diagonal are computed. An output is a chain of multiply-adds in T over kChain rows;
 // chains are added up in double, in ascending order. What is summed in which order depends on the rows alone.
 #pragma once
 
+#include "centre.h"
 #include "op.h"
 #include "product.h"
 #include "transpose.h"
@@ -12,7 +13,7 @@
 namespace lc {
 namespace LC_ISA {
 
-constexpr int64_t kChain = 256;
+constexpr int64_t kChain = 128;
 
 // A tile: so many rows of the Gram matrix, which divide a panel, and so many panels of its columns.
 #if defined(__AVX512F__)
@@ -23,117 +24,77 @@ constexpr int kTileRows = 4, kTilePanels = 1;
 constexpr int kTileRows = 2, kTilePanels = 1;
 #endif
 
-// Rows in panels [divide_up(columns, panel)][stride], a row of a panel at k * panel.
-template <class T>
-struct Panels {
-  T* data;
-  int64_t stride;   // elements from one panel to the next
-  int64_t columns;  // the last panel is padded with zeros
+// Of each strip of kTileRows columns, in each chain: the rows that are not all zero; length kDense: not told, take all.
+// A null list: no strip is told.
+constexpr int16_t kDense = -1;
+struct Lists {
+  uint8_t* rows;    // [chains][strips][kChain]
+  int16_t* length;  // [chains][strips]
+  int64_t strips;
 
-  LC_INLINE int64_t count() const { return divide_up(columns, kPanel<T>); }
+  Lists() : rows(nullptr), length(nullptr), strips(0) {}
+  Lists(Carver& c, int64_t depth, int64_t columns)
+      : rows(c.take<uint8_t>(divide_up(depth, kChain) * divide_up(columns, kTileRows) * kChain)),
+        length(c.take<int16_t>(divide_up(depth, kChain) * divide_up(columns, kTileRows))),
+        strips(divide_up(columns, kTileRows)) {}
 };
-// The stride of panels for so many rows: an odd number of lines, so that one row of many panels fits a cache.
-template <class T>
-LC_INLINE int64_t panel_stride(int64_t rows) {
-  return (rows | 1) * kPanel<T>;
-}
 
-// mean[columns] = sum of w x over the sum of w, which is returned; zeros if that is 0. weight may be null: ones.
-template <class T>
-double mean_of(double* mean, const T* x, const double* weight, int64_t rows, int64_t columns) {
-  for_wide_lanes(columns, [&](int64_t j, auto, auto put) LC_LAMBDA { put(mean + j, Vec<double>{}); });
-  double total = 0;
-  int64_t r = 0;
-  for (; r + 4 <= rows; r += 4) {
-    const T* row = x + r * columns;
-    double w[4];
-    for (int i = 0; i < 4; ++i) w[i] = weight ? weight[r + i] : 1;
-    total += (w[0] + w[1]) + (w[2] + w[3]);
-    for_wide_lanes(columns, [&](int64_t j, auto get, auto put) LC_LAMBDA {
-      const Vec<double> low = madd(splat(w[1]), get(row + columns + j), splat(w[0]) * get(row + j));
-      const Vec<double> high = madd(splat(w[3]), get(row + 3 * columns + j), splat(w[2]) * get(row + 2 * columns + j));
-      put(mean + j, get(mean + j) + (low + high));
-    });
-  }
-  for (; r < rows; ++r) {
-    const double w = weight ? weight[r] : 1;
-    total += w;
-    for_wide_lanes(columns, [&](int64_t j, auto get, auto put)
-                                LC_LAMBDA { put(mean + j, madd(splat(w), get(x + r * columns + j), get(mean + j))); });
-  }
-  if (total != 0)
-    for_wide_lanes(columns,
-                   [&](int64_t j, auto get, auto put) LC_LAMBDA { put(mean + j, get(mean + j) / splat(total)); });
-  return total;
-}
-
-// sqrt(w) (x - mean), in double and rounded once, as rows [first, first + rows) of the panels. weight may be null.
-template <class T>
-void pack_centred(const Panels<T>& panels, int64_t first, const T* x, const double* mean, const double* weight,
-                  int64_t rows) {
-  constexpr int L = kLanes<double>;
-  const int64_t columns = panels.columns, whole = columns / kPanel<T> * kPanel<T>;
-  for (int64_t r = 0; r < rows; ++r) {
-    const T* from = x + r * columns;
-    T* to = panels.data + (first + r) * kPanel<T>;
-    const Vec<double> scale = splat(weight ? __builtin_sqrt(weight[r]) : 1.0);
-    for (int64_t j = 0; j < whole; j += kPanel<T>, to += panels.stride)
-      for (int v = 0; v < kPanel<T>; v += L) narrow(to + v, (widen(from + j + v) - widen(mean + j + v)) * scale);
-    for (int64_t j = whole; j < columns; j += L) {
-      const int left = static_cast<int>(columns - j < L ? columns - j : int64_t{L});
-      narrow(to + (j - whole), (widen_first(from + j, left) - widen_first(mean + j, left)) * scale);
-    }
-    for (int64_t j = round_up(columns, L); j < round_up(columns, kPanel<T>); j += L)
-      narrow(to + (j - whole), Vec<double>{});
-  }
-}
-
-// gram[rows][columns] += A' B over `depth` rows, A at a[k * panel + m], B in P panels.
+// gram[rows][columns] += sign A' B over `depth` rows, A at a[k * panel + m], B in P panels. list: of the strip of A.
 template <class T, int P>
-__attribute__((noinline)) void gram_tile(double* gram, int64_t gram_row, int rows, int columns, const T* a, const T* b,
-                                         int64_t stride, int64_t depth) {
+__attribute__((noinline)) void gram_tile(double* gram, int64_t gram_row, int rows, int columns, double sign, const T* a,
+                                         const T* b, int64_t stride, int64_t depth, const Lists& lists, int64_t strip) {
   constexpr int V = P * kSplit, L = kLanes<T>, D = kLanes<double>, W = P * kPanel<T>;
-  alignas(64) T chain[kTileRows * W];
   alignas(64) double sum[kTileRows * W];
   for (int m = 0; m < rows; ++m)
     for (int j = 0; j < columns; j += 8) __builtin_prefetch(gram + m * gram_row + j, 1);
-  for (int64_t first = 0; first < depth; first += kChain) {
-    const int64_t last = first + kChain < depth ? first + kChain : depth;
+  for (int64_t first = 0; first < depth; first += kChain, a += kChain * kPanel<T>, b += kChain * kPanel<T>) {
     Vec<T> acc[kTileRows][V] = {};
-    for (int64_t k = first; k < last; ++k, a += kPanel<T>, b += kPanel<T>) {
+    const auto step = [&](int64_t k) LC_LAMBDA {
       Vec<T> row[V];
 #pragma GCC unroll 32
       for (int v = 0; v < V; ++v) {
-        row[v] = load<T>(b + v / kSplit * stride + v % kSplit * L);
+        row[v] = load<T>(b + k * kPanel<T> + v / kSplit * stride + v % kSplit * L);
         pin(row[v]);
       }
 #pragma GCC unroll 16
       for (int m = 0; m < kTileRows; ++m) {
-        const Vec<T> x = splat(a[m]);
+        const Vec<T> x = splat(a[k * kPanel<T> + m]);
 #pragma GCC unroll 32
         for (int v = 0; v < V; ++v) acc[m][v] = madd(x, row[v], acc[m][v]);
       }
+    };
+    const int64_t at = first / kChain * lists.strips + strip;
+    if (lists.rows && lists.length[at] != kDense) {
+      const uint8_t* list = lists.rows + at * kChain;
+      for (int i = 0; i < lists.length[at]; ++i) step(list[i]);
+    } else {
+      const int64_t count = depth - first < kChain ? depth - first : kChain;
+      for (int64_t k = 0; k < count; ++k) step(k);
     }
 #pragma GCC unroll 16
     for (int m = 0; m < kTileRows; ++m)
 #pragma GCC unroll 32
-      for (int v = 0; v < V; ++v) store<T>(chain + m * W + v * L, acc[m][v]);
-    if (first == 0)
-      for (int i = 0; i < kTileRows * W; i += D) store<double>(sum + i, widen(chain + i));
-    else
-      for (int i = 0; i < kTileRows * W; i += D) store<double>(sum + i, load<double>(sum + i) + widen(chain + i));
+      for (int v = 0; v < V; ++v) {
+        Vec<double> wide[kWide<T>];
+        widen<T>(acc[m][v], wide);
+        for (int i = 0; i < kWide<T>; ++i) {
+          double* to = sum + m * W + v * L + i * D;
+          store<double>(to, first ? load<double>(to) + wide[i] : wide[i]);
+        }
+      }
   }
   for (int m = 0; m < rows; ++m) {
     double* to = gram + m * gram_row;
-    for_wide_lanes(columns,
-                   [&](int64_t j, auto get, auto put) LC_LAMBDA { put(to + j, get(to + j) + get(sum + m * W + j)); });
+    for_wide_lanes(columns, [&](int64_t j, auto get, auto put)
+                                LC_LAMBDA { put(to + j, get(to + j) + splat(sign) * get(sum + m * W + j)); });
   }
 }
 
-// gram[columns][columns] += X' X for the rows [0, depth) of the panels: rows [begin, end) of the group-th kTilePanels
-// panels of columns, as far as they lie on or below the diagonal, and some above it.
+// Rows [begin, end) of gram[columns][columns] += sign X' X, over rows [0, depth) of the panels: what lies in the
+// group-th kTilePanels panels of columns, on and below the diagonal, and some above it.
 template <class T>
-void gram_column(double* gram, const Panels<T>& x, int64_t depth, int64_t group, int64_t begin, int64_t end) {
+void gram_column(double* gram, double sign, const Panels<T>& x, int64_t depth, const Lists& lists, int64_t group,
+                 int64_t begin, int64_t end) {
   const int64_t n = x.columns, first = group * kTilePanels;
   const int64_t from = first * kPanel<T> > begin ? first * kPanel<T> : begin;
   const T* b = x.data + first * x.stride;
@@ -142,29 +103,35 @@ void gram_column(double* gram, const Panels<T>& x, int64_t depth, int64_t group,
     double* c = gram + i * n + first * kPanel<T>;
     const int rows = static_cast<int>(end - i < kTileRows ? end - i : int64_t{kTileRows});
     // Panels up to that of the diagonal, and columns up to the last.
-    const int64_t reach = i / kPanel<T> - first + 1;
+    const int64_t reach = i / kPanel<T> - first + 1, left = n - first * kPanel<T>;
     const int panels = static_cast<int>(reach < kTilePanels ? reach : int64_t{kTilePanels});
-    const int64_t left = n - first * kPanel<T>;
     const int columns = static_cast<int>(panels * kPanel<T> < left ? panels * int64_t{kPanel<T>} : left);
     if (panels == 1)
-      gram_tile<T, 1>(c, n, rows, columns, a, b, x.stride, depth);
+      gram_tile<T, 1>(c, n, rows, columns, sign, a, b, x.stride, depth, lists, i / kTileRows);
 #if defined(__AVX512F__)
     else if (panels == 2)
-      gram_tile<T, 2>(c, n, rows, columns, a, b, x.stride, depth);
+      gram_tile<T, 2>(c, n, rows, columns, sign, a, b, x.stride, depth, lists, i / kTileRows);
     else
-      gram_tile<T, 3>(c, n, rows, columns, a, b, x.stride, depth);
+      gram_tile<T, 3>(c, n, rows, columns, sign, a, b, x.stride, depth, lists, i / kTileRows);
 #endif
   }
 }
 
-// The lower triangle of gram[n][n] += X' X over rows [0, depth) of the panels; a thread owns tiles.
+// The lower triangle of gram[columns][columns] += sign X' X over rows [0, depth) of the panels, on this thread.
 template <class T>
-void gram_lower(double* gram, const Panels<T>& x, int64_t depth, Team& team) {
-  constexpr int64_t kChunk = 256;  // rows of the Gram matrix that one task takes
+void gram_lower(double* gram, double sign, const Panels<T>& x, int64_t depth, const Lists& lists) {
+  for (int64_t group = 0; group < divide_up(x.count(), kTilePanels); ++group)
+    gram_column(gram, sign, x, depth, lists, group, 0, x.columns);
+}
+
+// The same on a team: a thread owns tiles.
+template <class T>
+void gram_lower(double* gram, double sign, const Panels<T>& x, int64_t depth, const Lists& lists, Team& team) {
+  constexpr int64_t kChunk = 96;  // rows of the Gram matrix that one task takes
   const int64_t n = x.columns, groups = divide_up(x.count(), kTilePanels), chunks = divide_up(n, kChunk);
   team.each(chunks * groups, [&](int64_t task, int) {
-    const int64_t end = (task / groups + 1) * kChunk;
-    gram_column(gram, x, depth, task % groups, task / groups * kChunk, end < n ? end : n);
+    const int64_t chunk = chunks - 1 - task / groups, end = (chunk + 1) * kChunk;  // the longest first
+    gram_column(gram, sign, x, depth, lists, task % groups, chunk * kChunk, end < n ? end : n);
   });
 }
 

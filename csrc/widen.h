@@ -13,9 +13,34 @@ LC_INLINE Vec<double> widen(const T* p) {
   if constexpr (sizeof(T) == 8) {
     return load<double>(p);
   } else {
+#if defined(__AVX512F__)
+    return _mm512_maskz_cvtps_pd(0xFF, _mm256_loadu_ps(p));
+#elif defined(__AVX2__)
+    return _mm256_cvtps_pd(_mm_loadu_ps(p));
+#else
     NarrowLanes v;
     std::memcpy(&v, p, sizeof v);
     return __builtin_convertvector(v, Vec<double>);
+#endif
+  }
+}
+// A vector of T as so many vectors of double.
+template <class T>
+constexpr int kWide = kLanes<T> / kLanes<double>;
+template <class T>
+LC_INLINE void widen(Vec<T> v, Vec<double> (&wide)[kWide<T>]) {
+  if constexpr (sizeof(T) == 8) {
+    wide[0] = v;
+  } else {
+#if defined(__AVX512F__)
+    wide[0] = _mm512_maskz_cvtps_pd(0xFF, _mm512_castps512_ps256(v));
+    wide[1] = _mm512_maskz_cvtps_pd(0xFF, _mm256_castpd_ps(_mm512_maskz_extractf64x4_pd(0xF, _mm512_castps_pd(v), 1)));
+#elif defined(__AVX2__)
+    wide[0] = _mm256_cvtps_pd(_mm256_castps256_ps128(v));
+    wide[1] = _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1));
+#else
+    for (int i = 0; i < kLanes<T>; ++i) wide[i / kLanes<double>][i % kLanes<double>] = static_cast<double>(v[i]);
+#endif
   }
 }
 template <class T>
@@ -23,8 +48,14 @@ LC_INLINE void narrow(T* p, Vec<double> v) {
   if constexpr (sizeof(T) == 8) {
     store<double>(p, v);
   } else {
+#if defined(__AVX512F__)
+    _mm256_storeu_ps(p, _mm512_maskz_cvtpd_ps(0xFF, v));
+#elif defined(__AVX2__)
+    _mm_storeu_ps(p, _mm256_cvtpd_ps(v));
+#else
     const NarrowLanes n = __builtin_convertvector(v, NarrowLanes);
     std::memcpy(p, &n, sizeof n);
+#endif
   }
 }
 

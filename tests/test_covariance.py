@@ -45,7 +45,7 @@ def rounding(case: Case, v: Values, out: Values) -> dict[str, Rounding]:
     size = np.array([c.T @ c for c in spread])
     middle = Rounding(np.array([np.abs(x).mean(0) for x in groups]), longest, "float64")
     between = np.array([len(x) * np.outer(e, e) for x, e in zip(groups, middle.tolerance("float64"))])
-    gram = Rounding(size, 1 + longest // 4) + Rounding(between / np.finfo("float64").eps, dtype="float64")
+    gram = Rounding(size, 1 + min(longest, 128) // 4) + Rounding(between / np.finfo("float64").eps, dtype="float64")
     return {"mean": middle, "gram": gram}
 
 

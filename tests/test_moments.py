@@ -27,11 +27,15 @@ from cases import (
 from numerics import CONSTANT, Rounding, assert_close, assert_same_bits
 
 # Rows whose products are added up in the dtype of the plan; so many of them, if equal, err like one that is not.
-CHAIN, EVEN = 256, 4
+CHAIN, EVEN = 128, 8
 EPS = float(np.finfo("float64").eps)
 SHAPES = [  # rows, features
-    (1, 1), (1, 7), (3, 2), (2, 17), (7, 16), (255, 15), (256, 8), (257, 33), (511, 48), (513, 49), (1025, 64),
-    (1300, 5), (2050, 65), (600, 130), (40, 300), (65_900, 3),
+    (1, 1), (1, 7), (3, 2), (2, 17), (7, 16), (255, 15), (256, 9), (257, 33), (511, 48), (513, 49), (1025, 64),
+    (2050, 65), (600, 130), (40, 300), (2500, 200),
+    # Several rows make one of a panel.
+    (5000, 1), (4097, 2), (1300, 5), (513, 7), (70_000, 3),
+    # More rows than are merged at a time, by all threads together and each alone.
+    (33_000, 130), (17_000, 40),
 ]  # fmt: skip
 
 
@@ -105,7 +109,9 @@ CASES = [
     *(moments(700, 33, f"offset {by:g}", x=offset(by)) for by in (1e4, 1e6)),
     moments(700, 33, "scaled", x=scaled),
     moments(1300, 33, "drifting", x=drifting),
-    moments(700, 33, "sparse", x=sparse),
+    *(moments(*shape, "sparse", x=sparse) for shape in [(700, 33), (1300, 5), (2500, 200)]),
+    *(moments(*shape, "sparse", weighted=True, x=sparse) for shape in [(700, 33), (2500, 200)]),
+    merged(700, 33, "sparse", weighted=True, x=sparse),
     moments(700, 33, "wide", x=wide(1e8)),
     moments(700, 33, "constant", x=constant(0.1)),
     moments(700, 33, "zero", x=constant(0)),

@@ -9,15 +9,9 @@ constexpr int64_t kSlab = 4 * kChain;  // rows that are packed at a time
 constexpr int64_t kGroups = 8;         // that one task takes
 
 template <class T>
-Panels<T> panels_of(Carver& c, int64_t columns) {
-  const int64_t stride = panel_stride<T>(kSlab);
-  return {c.take<T>(stride * divide_up(columns, kPanel<T>)), stride, columns};
-}
-
-template <class T>
 int64_t covariance_space(const Call& call, int64_t, int threads) {
   Carver c(nullptr);
-  for (int t = 0; t < threads; ++t) panels_of<T>(c, call.size[1].value);
+  for (int t = 0; t < threads; ++t) take_panels<T>(c, kSlab, call.size[1].value);
   return c.used();
 }
 
@@ -32,11 +26,11 @@ int covariance_forward(const Call& call, const Run& run) {
     if (begin[g] > end[g] || end[g] > all)
       return kOutOfRange;
   Carver sizes(nullptr);
-  panels_of<T>(sizes, n);
+  take_panels<T>(sizes, kSlab, n);
 
   run.team->each(divide_up(groups, kGroups), [&](int64_t task, int thread) {
     Carver carver(run.workspace + thread * sizes.used());
-    const Panels<T> panels = panels_of<T>(carver, n);
+    const Panels<T> panels = take_panels<T>(carver, kSlab, n);
     for (int64_t g = task * kGroups; g < groups && g < (task + 1) * kGroups; ++g) {
       double *middle = mean + g * n, *square = gram + g * n * n;
       const int64_t rows = int64_t{end[g]} - begin[g];
@@ -47,8 +41,7 @@ int covariance_forward(const Call& call, const Run& run) {
       for (int64_t first = 0; first < rows; first += kSlab) {
         const int64_t depth = rows - first < kSlab ? rows - first : kSlab;
         pack_centred(panels, 0, from + first * n, middle, nullptr, depth);
-        for (int64_t column = 0; column < divide_up(panels.count(), kTilePanels); ++column)
-          gram_column(square, panels, depth, column, 0, n);
+        gram_lower(square, 1, panels, depth, Lists());
       }
       mirror_lower(square, n, 0, n);
     }

@@ -9,69 +9,190 @@ namespace lc {
 namespace LC_ISA {
 namespace {
 
-constexpr int64_t kBlock = kChain;        // rows that are centred on one mean
-constexpr int64_t kSlab = 4 * kBlock;     // rows that are packed at a time
-constexpr int64_t kSection = 64 * kSlab;  // rows whose block means are merged at a time
+constexpr int64_t kBlock = 256;   // panel rows that are centred on one mean
+constexpr int64_t kNarrow = 128;  // features up to which each thread takes rows of its own
+constexpr int64_t kTasks = 16;    // of a section: the rows whose block means are merged at a time
 
+// How rows are cut, by the number of features alone.
 template <class T>
-struct Space {
-  int64_t slab, means;  // rows of a slab; block means of a section, and the state's
-  T* panels;
-  double *mean, *weight, *spread;
+struct Cut {
+  int64_t fold;  // rows that are one row of a panel: its Gram matrix holds theirs on its diagonal
+  int64_t block, slab, task;
+  bool narrow;
 
-  Space(Carver& c, int64_t rows, int64_t features)
-      : slab(rows < kSlab ? rows : kSlab),
-        means(divide_up(rows < kSection ? rows : kSection, kBlock) + 1),
-        panels(c.take<T>(panel_stride<T>(slab) * divide_up(features, kPanel<T>))),
-        mean(c.take<double>(means * features)),
-        weight(c.take<double>(means)),
-        spread(c.take<double>(panel_stride<double>(means) * divide_up(features, kPanel<double>))) {}
+  Cut(int64_t features, bool weighted)
+      : fold(weighted || features > kPanel<T> ? 1 : kPanel<T> / features),
+        block(kBlock * fold),
+        slab((features <= kNarrow ? 4 : 8) * block),
+        task(features <= 32 ? 8 * slab : slab),
+        narrow(features <= kNarrow) {}
 };
 
 template <class T>
-int64_t moments_space(const Call& call, int64_t capacity, int) {
+struct Space {
+  int64_t depth, blocks;
+  double *mean, *removed, *weight, *partial;  // of the blocks, behind a row for the state; of the tasks
+  bool* any;
+  T* zeros;
+  Panels<double> spread;
+  Panels<T>* panels;
+  Lists* lists;
+
+  Space(Carver& c, const Cut<T>& cut, int64_t rows, int64_t n, int threads) {
+    const int64_t section = rows < kTasks * cut.task ? rows : kTasks * cut.task;
+    const int64_t sets = cut.narrow ? threads : 1;
+    depth = divide_up(rows < cut.slab ? rows : cut.slab, cut.fold);
+    blocks = divide_up(section, cut.block);
+    mean = c.take<double>((blocks + 1) * n);
+    removed = c.take<double>((blocks + 1) * n);
+    weight = c.take<double>(blocks + 1);
+    partial = c.take<double>(cut.narrow ? divide_up(section, cut.task) * n * n : 0);
+    any = c.take<bool>(blocks);
+    zeros = c.take<T>(n * threads);
+    spread = take_panels<double>(c, blocks + 1, n);
+    panels = c.take<Panels<T>>(sets);
+    lists = c.take<Lists>(sets);
+    for (int64_t i = 0; i < sets; ++i) {
+      const Panels<T> p = take_panels<T>(c, depth, n * cut.fold);
+      const Lists l = cut.fold > 1 ? Lists() : Lists(c, depth, n);
+      if (panels) {
+        panels[i] = p;
+        lists[i] = l;
+      }
+    }
+  }
+};
+
+template <class T>
+int64_t moments_space(const Call& call, int64_t capacity, int threads) {
+  const int64_t n = call.size[0].value;
   Carver c(nullptr);
-  Space<T>(c, call.size[1].at(capacity), call.size[0].at(capacity));
+  Space<T>(c, Cut<T>(n, call.argument[4] >= 0), call.size[1].at(capacity), n, threads);
   return c.used();
+}
+
+// One block: its mean, its weight, and its centred rows from row `first` of the panels on.
+template <class T>
+void take_block(const Space<T>& space, int64_t block, const Panels<T>& panels, const Lists& lists, int64_t first,
+                const T* x, const double* weight, int64_t rows, T* zeros) {
+  const int64_t n = panels.columns;
+  double *mean = space.mean + (block + 1) * n, *removed = space.removed + (block + 1) * n;
+  const double total = mean_of(mean, x, weight, rows, n);
+  space.weight[block + 1] = total;
+  space.any[block] = uncentre(removed, mean, zeros, x, weight, total, rows, n);
+  pack_centred(panels, first, x, mean, weight, rows);
+  for (int64_t strip = 0; strip < lists.strips; ++strip) {
+    const int64_t column = strip * kTileRows;
+    bool plain = space.any[block];
+    for (int64_t j = column; plain && j < n && j < column + kTileRows; ++j) plain = mean[j] == 0;
+    for (int64_t r = 0; r < rows; r += kChain) {
+      const T* from = panels.data + column / kPanel<T> * panels.stride + (first + r) * kPanel<T> + column % kPanel<T>;
+      const int64_t at = (first + r) / kChain * lists.strips + strip, count = rows - r < kChain ? rows - r : kChain;
+      const int64_t found = plain ? list_rows<T, kTileRows>(lists.rows + at * kChain, from, count) : count;
+      lists.length[at] = static_cast<int16_t>(4 * found > 3 * count ? kDense : found);
+    }
+  }
+  for (int64_t j = 0; j < n; ++j) mean[j] += removed[j];
+}
+
+// One block of rows so short that several make one row of a panel; adds its Gram matrix to gram[n][n].
+template <class T>
+void take_folded(const Space<T>& space, int64_t block, const Panels<T>& panels, const T* x, int64_t rows, int64_t n,
+                 double* gram) {
+  const int64_t wide = panels.columns, fold = wide / n, whole = rows / fold, rest = rows % fold;
+  double *mean = space.mean + (block + 1) * n, sums[kPanel<T>] = {}, square[kPanel<T> * kPanel<T>] = {};
+  add_rows(sums, x, nullptr, whole, wide);
+  add_rows(sums, x + whole * wide, nullptr, 1, rest * n);
+  for (int64_t j = 0; j < n; ++j) {
+    double sum = 0;
+    for (int64_t i = j; i < wide; i += n) sum += sums[i];
+    mean[j] = sum / static_cast<double>(rows);
+  }
+  for (int64_t i = 0; i < wide; ++i) sums[i] = mean[i % n];
+  pack_centred(panels, 0, x, sums, nullptr, whole);
+  if (rest)
+    pack_centred(Panels<T>{panels.data, panels.stride, rest * n}, whole, x + whole * wide, sums, nullptr, 1);
+  gram_lower(square, 1, panels, whole + (rest > 0), Lists());
+  for (int64_t f = 0; f < wide; f += n)
+    for (int64_t i = 0; i < n; ++i)
+      for (int64_t j = 0; j <= i; ++j) gram[i * n + j] += square[(f + i) * wide + f + j];
+  space.weight[block + 1] = static_cast<double>(rows);
+  space.any[block] = false;
 }
 
 // count[1] mean[f] gram[f,f] = x[r,f] weight?[r]; sizes f, r; option: accumulate
 template <class T>
 int moments_forward(const Call& call, const Run& run) {
   double *count = run.get<double>(call, 0), *mean = run.get<double>(call, 1), *gram = run.get<double>(call, 2);
-  const T* x = run.get<T>(call, 3);
-  const double* weight = run.get<double>(call, 4);
+  const T* data = run.get<T>(call, 3);
+  const double* weights = run.get<double>(call, 4);
   const int64_t n = run.size(call, 0), all = run.size(call, 1);
+  const Cut<T> cut(n, weights != nullptr);
   Carver carver(run.workspace);
-  const Space<T> space(carver, all, n);
   Team& team = *run.team;
+  const Space<T> space(carver, cut, all, n, team.threads());
 
   if (call.option[0] == 0 || *count == 0) {
     *count = 0;
     std::memset(mean, 0, sizeof(double) * static_cast<size_t>(n));
     std::memset(gram, 0, sizeof(double) * static_cast<size_t>(n * n));
   }
-  for (int64_t section = 0; section < all; section += kSection) {
-    const int64_t rows = all - section < kSection ? all - section : kSection, blocks = divide_up(rows, kBlock);
-    for (int64_t slab = 0; slab < rows; slab += kSlab) {
-      const int64_t depth = rows - slab < kSlab ? rows - slab : kSlab;
-      const Panels<T> panels{space.panels, panel_stride<T>(space.slab), n};
-      team.each(divide_up(depth, kBlock), [&](int64_t i, int) {
-        const int64_t first = i * kBlock, size = depth - first < kBlock ? depth - first : kBlock;
-        const int64_t row = section + slab + first, block = 1 + slab / kBlock + i;
-        const T* from = x + row * n;
-        const double* w = weight ? weight + row : nullptr;
-        space.weight[block] = mean_of(space.mean + block * n, from, w, size, n);
-        pack_centred(panels, first, from, space.mean + block * n, w, size);
+  for (int64_t section = 0; section < all; section += kTasks * cut.task) {
+    const int64_t rows = all - section < kTasks * cut.task ? all - section : kTasks * cut.task;
+    const int64_t tasks = divide_up(rows, cut.task), blocks = divide_up(rows, cut.block);
+    const T* x = data + section * n;
+    const double* weight = weights ? weights + section : nullptr;
+    // The rows of block i, which lie in the panels from row `first` on.
+    const auto take = [&](int64_t i, int64_t first, const Panels<T>& panels, const Lists& lists, int thread) {
+      const int64_t row = i * cut.block, size = rows - row < cut.block ? rows - row : cut.block;
+      take_block(space, i, panels, lists, first, x + row * n, weight ? weight + row : nullptr, size,
+                 space.zeros + thread * n);
+    };
+    if (cut.narrow) {
+      team.each(tasks, [&](int64_t task, int thread) {
+        double* own = space.partial + task * n * n;
+        std::memset(own, 0, sizeof(double) * static_cast<size_t>(n * n));
+        const int64_t end = (task + 1) * cut.task < rows ? (task + 1) * cut.task : rows;
+        for (int64_t slab = task * cut.task; slab < end; slab += cut.slab) {
+          const int64_t last = slab + cut.slab < end ? slab + cut.slab : end;
+          const int64_t begin = slab / cut.block, stop = divide_up(last, cut.block);
+          for (int64_t i = begin; i < stop; ++i) {
+            const int64_t row = i * cut.block, size = last - row < cut.block ? last - row : cut.block;
+            if (cut.fold > 1)
+              take_folded(space, i, space.panels[thread], x + row * n, size, n, own);
+            else
+              take(i, row - slab, space.panels[thread], space.lists[thread], thread);
+          }
+          if (cut.fold == 1)
+            gram_lower(own, 1, space.panels[thread], last - slab, space.lists[thread]);
+        }
       });
-      gram_lower(gram, panels, depth, team);
+      for (int64_t task = 0; task < tasks; ++task)
+        for_lanes<double>(n * n, [&](int64_t i, auto get, auto put) LC_LAMBDA {
+          put(gram + i, get(gram + i) + get(space.partial + task * n * n + i));
+        });
+    } else {
+      for (int64_t slab = 0; slab < rows; slab += cut.slab) {
+        const int64_t depth = rows - slab < cut.slab ? rows - slab : cut.slab, begin = slab / cut.block;
+        team.each(divide_up(depth, cut.block), [&](int64_t i, int thread) {
+          take(begin + i, i * cut.block, space.panels[0], space.lists[0], thread);
+        });
+        gram_lower(gram, 1, space.panels[0], depth, space.lists[0], team);
+      }
     }
+
     std::memcpy(space.mean, mean, sizeof(double) * static_cast<size_t>(n));
     space.weight[0] = *count;
     *count = mean_of(mean, space.mean, space.weight, blocks + 1, n);
-    const Panels<double> spread{space.spread, panel_stride<double>(space.means), n};
-    pack_centred(spread, 0, space.mean, mean, space.weight, blocks + 1);
-    gram_lower(gram, spread, blocks + 1, team);
+    pack_centred(space.spread, 0, space.mean, mean, space.weight, blocks + 1);
+    gram_lower(gram, 1, space.spread, blocks + 1, Lists(), team);
+    bool any = false;
+    for (int64_t i = 0; i < blocks; ++i) any |= space.any[i];
+    if (any) {  // what was not centred has its mean's part in it
+      std::memset(space.removed, 0, sizeof(double) * static_cast<size_t>(n));
+      pack_centred(space.spread, 0, space.removed, space.removed, space.weight, blocks + 1);
+      gram_lower(gram, -1, space.spread, blocks + 1, Lists(), team);
+    }
   }
   team.each(divide_up(n, kMirror), [&](int64_t task, int) {
     const int64_t end = (task + 1) * kMirror;
