@@ -10,7 +10,7 @@ namespace LC_ISA {
 // Rows in panels [divide_up(columns, panel)][stride]; row k of a panel at k * panel. The last panel is padded with
 // zeros.
 template <class T>
-struct Panels {
+struct Packed {
   T* data;
   int64_t stride, columns;
 
@@ -18,12 +18,12 @@ struct Panels {
 };
 // The stride for so many rows: an odd number of lines, so that one row of many panels fits a cache.
 template <class T>
-LC_INLINE int64_t panel_stride(int64_t rows) {
+LC_INLINE int64_t packed_stride(int64_t rows) {
   return (rows | 1) * kPanel<T>;
 }
 template <class T>
-Panels<T> take_panels(Carver& c, int64_t rows, int64_t columns) {
-  const int64_t stride = panel_stride<T>(rows);
+Packed<T> take_packed(Carver& c, int64_t rows, int64_t columns) {
+  const int64_t stride = packed_stride<T>(rows);
   return {c.take<T>(stride * divide_up(columns, kPanel<T>)), stride, columns};
 }
 
@@ -65,7 +65,7 @@ double mean_of(double* mean, const T* x, const double* weight, int64_t rows, int
 
 // sqrt(w) (x - mean), in double and rounded once, as rows [first, first + rows) of the panels. weight may be null.
 template <class T>
-void pack_centred(const Panels<T>& panels, int64_t first, const T* x, const double* mean, const double* weight,
+void pack_centred(const Packed<T>& panels, int64_t first, const T* x, const double* mean, const double* weight,
                   int64_t rows) {
   constexpr int L = kLanes<double>;
   const int64_t columns = panels.columns, whole = columns / kPanel<T> * kPanel<T>;

@@ -93,7 +93,7 @@ __attribute__((noinline)) void gram_tile(double* gram, int64_t gram_row, int row
 // Rows [begin, end) of gram[columns][columns] += sign X' X, over rows [0, depth) of the panels: what lies in the
 // group-th kTilePanels panels of columns, on and below the diagonal, and some above it.
 template <class T>
-void gram_column(double* gram, double sign, const Panels<T>& x, int64_t depth, const Lists& lists, int64_t group,
+void gram_column(double* gram, double sign, const Packed<T>& x, int64_t depth, const Lists& lists, int64_t group,
                  int64_t begin, int64_t end) {
   const int64_t n = x.columns, first = group * kTilePanels;
   const int64_t from = first * kPanel<T> > begin ? first * kPanel<T> : begin;
@@ -119,14 +119,14 @@ void gram_column(double* gram, double sign, const Panels<T>& x, int64_t depth, c
 
 // The lower triangle of gram[columns][columns] += sign X' X over rows [0, depth) of the panels, on this thread.
 template <class T>
-void gram_lower(double* gram, double sign, const Panels<T>& x, int64_t depth, const Lists& lists) {
+void gram_lower(double* gram, double sign, const Packed<T>& x, int64_t depth, const Lists& lists) {
   for (int64_t group = 0; group < divide_up(x.count(), kTilePanels); ++group)
     gram_column(gram, sign, x, depth, lists, group, 0, x.columns);
 }
 
 // The same on a team: a thread owns tiles.
 template <class T>
-void gram_lower(double* gram, double sign, const Panels<T>& x, int64_t depth, const Lists& lists, Team& team) {
+void gram_lower(double* gram, double sign, const Packed<T>& x, int64_t depth, const Lists& lists, Team& team) {
   constexpr int64_t kChunk = 96;  // rows of the Gram matrix that one task takes
   const int64_t n = x.columns, groups = divide_up(x.count(), kTilePanels), chunks = divide_up(n, kChunk);
   team.each(chunks * groups, [&](int64_t task, int) {

@@ -11,7 +11,7 @@ constexpr int64_t kGroups = 8;         // that one task takes
 template <class T>
 int64_t covariance_space(const Call& call, int64_t, int threads) {
   Carver c(nullptr);
-  for (int t = 0; t < threads; ++t) take_panels<T>(c, kSlab, call.size[1].value);
+  for (int t = 0; t < threads; ++t) take_packed<T>(c, kSlab, call.size[1].value);
   return c.used();
 }
 
@@ -26,11 +26,11 @@ int covariance_forward(const Call& call, const Run& run) {
     if (begin[g] > end[g] || end[g] > all)
       return kOutOfRange;
   Carver sizes(nullptr);
-  take_panels<T>(sizes, kSlab, n);
+  take_packed<T>(sizes, kSlab, n);
 
   run.team->each(divide_up(groups, kGroups), [&](int64_t task, int thread) {
     Carver carver(run.workspace + thread * sizes.used());
-    const Panels<T> panels = take_panels<T>(carver, kSlab, n);
+    const Packed<T> panels = take_packed<T>(carver, kSlab, n);
     for (int64_t g = task * kGroups; g < groups && g < (task + 1) * kGroups; ++g) {
       double *middle = mean + g * n, *square = gram + g * n * n;
       const int64_t rows = int64_t{end[g]} - begin[g];

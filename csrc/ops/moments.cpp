@@ -34,8 +34,8 @@ struct Space {
   double *mean, *removed, *weight, *partial;  // of the blocks, behind a row for the state; of the tasks
   bool* any;
   T* zeros;
-  Panels<double> spread;
-  Panels<T>* panels;
+  Packed<double> spread;
+  Packed<T>* panels;
   Lists* lists;
 
   Space(Carver& c, const Cut<T>& cut, int64_t rows, int64_t n, int threads) {
@@ -49,11 +49,11 @@ struct Space {
     partial = c.take<double>(cut.narrow ? divide_up(section, cut.task) * n * n : 0);
     any = c.take<bool>(blocks);
     zeros = c.take<T>(n * threads);
-    spread = take_panels<double>(c, blocks + 1, n);
-    panels = c.take<Panels<T>>(sets);
+    spread = take_packed<double>(c, blocks + 1, n);
+    panels = c.take<Packed<T>>(sets);
     lists = c.take<Lists>(sets);
     for (int64_t i = 0; i < sets; ++i) {
-      const Panels<T> p = take_panels<T>(c, depth, n * cut.fold);
+      const Packed<T> p = take_packed<T>(c, depth, n * cut.fold);
       const Lists l = cut.fold > 1 ? Lists() : Lists(c, depth, n);
       if (panels) {
         panels[i] = p;
@@ -73,7 +73,7 @@ int64_t moments_space(const Call& call, int64_t capacity, int threads) {
 
 // One block: its mean, its weight, and its centred rows from row `first` of the panels on.
 template <class T>
-void take_block(const Space<T>& space, int64_t block, const Panels<T>& panels, const Lists& lists, int64_t first,
+void take_block(const Space<T>& space, int64_t block, const Packed<T>& panels, const Lists& lists, int64_t first,
                 const T* x, const double* weight, int64_t rows, T* zeros) {
   const int64_t n = panels.columns;
   double *mean = space.mean + (block + 1) * n, *removed = space.removed + (block + 1) * n;
@@ -97,7 +97,7 @@ void take_block(const Space<T>& space, int64_t block, const Panels<T>& panels, c
 
 // One block of rows so short that several make one row of a panel; adds its Gram matrix to gram[n][n].
 template <class T>
-void take_folded(const Space<T>& space, int64_t block, const Panels<T>& panels, const T* x, int64_t rows, int64_t n,
+void take_folded(const Space<T>& space, int64_t block, const Packed<T>& panels, const T* x, int64_t rows, int64_t n,
                  double* gram) {
   const int64_t wide = panels.columns, fold = wide / n, whole = rows / fold, rest = rows % fold;
   double *mean = space.mean + (block + 1) * n, sums[kPanel<T>] = {}, square[kPanel<T> * kPanel<T>] = {};
@@ -111,7 +111,7 @@ void take_folded(const Space<T>& space, int64_t block, const Panels<T>& panels, 
   for (int64_t i = 0; i < wide; ++i) sums[i] = mean[i % n];
   pack_centred(panels, 0, x, sums, nullptr, whole);
   if (rest)
-    pack_centred(Panels<T>{panels.data, panels.stride, rest * n}, whole, x + whole * wide, sums, nullptr, 1);
+    pack_centred(Packed<T>{panels.data, panels.stride, rest * n}, whole, x + whole * wide, sums, nullptr, 1);
   gram_lower(square, 1, panels, whole + (rest > 0), Lists());
   for (int64_t f = 0; f < wide; f += n)
     for (int64_t i = 0; i < n; ++i)
@@ -143,7 +143,7 @@ int moments_forward(const Call& call, const Run& run) {
     const T* x = data + section * n;
     const double* weight = weights ? weights + section : nullptr;
     // The rows of block i, which lie in the panels from row `first` on.
-    const auto take = [&](int64_t i, int64_t first, const Panels<T>& panels, const Lists& lists, int thread) {
+    const auto take = [&](int64_t i, int64_t first, const Packed<T>& panels, const Lists& lists, int thread) {
       const int64_t row = i * cut.block, size = rows - row < cut.block ? rows - row : cut.block;
       take_block(space, i, panels, lists, first, x + row * n, weight ? weight + row : nullptr, size,
                  space.zeros + thread * n);
