@@ -78,6 +78,10 @@ def put(name: Any, value: Any) -> Call:
     return lambda m: m.set_parameters({"decoder.0.bias": np.ones(4), name: value})
 
 
+def pca(data: Any = X, sample_weight: Any = None, **parameters: Any) -> Call:
+    return lambda m: lc.PCA(**parameters).fit(data, sample_weight=sample_weight)
+
+
 def autoencoder(**parameters: Any) -> lc.Autoencoder:
     return lc.Autoencoder(2, (4,), **parameters).initialize(6)
 
@@ -135,6 +139,42 @@ CALLS: dict[str, tuple[Call, type[Exception], str]] = {
     "set_params": (lambda m: m.set_params(beta=2.0, latent=3), ValueError, r"latent: expected a parameter of VAE \(.*"),
     "n_features zero": (lambda m: vae().initialize(0), ValueError, "n_features: expected an integer from 1 .*, got 0"),
     "n_features text": (lambda m: vae().initialize("6"), TypeError, "n_features: expected an integer, got '6'"),
+    # ---- principal components ---------------------------------------------------------------------------------------
+    "pca components zero": (pca(n_components=0), ValueError, "n_components: expected an integer from 1 to 6, got 0"),
+    "pca components many": (pca(n_components=7), ValueError, "n_components: expected an integer from 1 to 6, got 7"),
+    "pca components bool": (pca(n_components=True), TypeError, "n_components: expected an integer, got True"),
+    "pca components list": (pca(n_components=[2]), TypeError, r"n_components: expected an integer, got \[2\]"),
+    "pca components text": (pca(n_components="all"), ValueError, "n_components: expected one of 'mle', got 'all'"),
+    "pca components one": (pca(n_components=1.0), ValueError, "n_components: expected an integer, or a fr.*, got 1.0"),
+    "pca components NaN": (pca(n_components=NAN), ValueError, "n_components: expected an integer, or a fr.*, got nan"),
+    "pca mle wide": (pca(X[:3], n_components="mle"), ValueError, "n_components: expected at least as many rows as .*"),
+    "pca fraction": (
+        pca(n_components=0.5, svd_solver="randomized"), ValueError, "n_components: .* svd_solver='randomized', got 0.5"
+    ),
+    "pca solver": (pca(svd_solver="arpack"), ValueError, "svd_solver: expected one of .*'randomized', got 'arpack'"),
+    "pca whiten": (pca(whiten="yes"), TypeError, "whiten: expected True or False, got 'yes'"),
+    "pca power": (pca(iterated_power=-1), ValueError, "iterated_power: expected an integer at least 0, got -1"),
+    "pca power text": (pca(iterated_power="many"), TypeError, "iterated_power: expected an integer, got 'many'"),
+    "pca oversamples": (pca(n_oversamples=0), ValueError, "n_oversamples: expected an integer at least 1, got 0"),
+    "pca backend": (pca(backend="gpu"), ValueError, "backend: expected one of auto, cpu, reference, got 'gpu'"),
+    "pca seed": (
+        pca(random_state="0", n_components=2, svd_solver="randomized"), TypeError, "random_state: expected .*, got '0'"
+    ),
+    "pca one row": (pca(X[:1]), ValueError, r"X: expected two rows or more, got 1 sample \(shape \(1, 6\)\)"),
+    "pca NaN": (pca(X * NAN), ValueError, "X: expected finite numbers in float32, got NaN"),
+    "pca too large": (pca(X.astype("f8") * 1e200), ValueError, "X: expected .* finite.*"),
+    "pca weight length": (pca(sample_weight=[1, 2]), ValueError, r"sample_weight: expected shape \(20,\), got \(2,\)"),
+    "pca weight below": (pca(sample_weight=[-1] * 20), ValueError, "sample_weight: expected finite .* 0, got -1"),
+    "pca weight NaN": (pca(sample_weight=[NAN] * 20), ValueError, "sample_weight: expected finite numbers .*"),
+    "pca weight none": (pca(sample_weight=np.zeros(20)), ValueError, "sample_weight: expected a sum above 1, got 0"),
+    "pca weight text": (pca(sample_weight=["a"] * 20), TypeError, "sample_weight: expected a dense array .*"),
+    "pca codes": (
+        lambda m: lc.PCA(3).fit(X).inverse_transform(Z), ValueError, "Z: expected 3 features, got 2 .*"
+    ),
+    "pca features": (lambda m: lc.PCA(3).fit(X).transform(Z), ValueError, "X: expected 6 features, got 2 .*"),
+    "pca singular": (
+        lambda m: lc.PCA(2).fit(X * [0, 0, 0, 0, 0, 1]).score(X), np.linalg.LinAlgError, "the covariance .* singular: .*"
+    ),
     # ---- arrays -----------------------------------------------------------------------------------------------------
     "one row": (encode(X[0]), ValueError, rf"X: expected {FEATURES}, got shape \(6,\)\. {RESHAPE}\(1, -1\) makes .*"),
     "a number": (encode(3.0), ValueError, rf"X: expected {FEATURES}, got shape \(\)\. {RESHAPE}\(1, -1\) .*"),

@@ -369,8 +369,9 @@ class PCA(Model):
 
     def _golden_input(self) -> np.ndarray:
         around = 2 * philox_uniform(0, np.arange(2), self.n_features_in_, 0, 0) - 1
-        spread = math.sqrt(float(self.explained_variance_.sum()) / self.n_features_in_ + self.noise_variance_)
-        return np.ascontiguousarray(self.mean_ + spread * around, self._dtype)
+        wide = self.mean_ + math.sqrt(self.explained_variance_.mean()) * around
+        most = np.finfo(self._dtype).max
+        return np.ascontiguousarray(np.clip(wide, -most, most), self._dtype)
 
 
 def _rows(X: np.ndarray, sample_weight: Any) -> Rows:
