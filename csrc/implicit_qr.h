@@ -43,6 +43,10 @@ template <class T>
 LC_INLINE Vec<T> magnitude(Vec<T> a) {
   return bits<Vec<T>>(bits<Mask<T>>(a) & (sizeof(T) == 4 ? Int<T>(0x7fffffff) : Int<T>(0x7fffffffffffffff)));
 }
+template <class T>
+LC_INLINE Mask<T> sign_of(Vec<T> a) {
+  return bits<Mask<T>>(a) & (sizeof(T) == 4 ? Int<T>(-0x7fffffff - 1) : Int<T>(-0x7fffffffffffffff - 1));
+}
 
 namespace qr {
 
@@ -53,7 +57,28 @@ LC_INLINE Int<T> smallest(Mask<T> a) {
   return r;
 }
 
-// A rotation that turns (y, z) into (length, 0) in the lanes that take part; the others keep y.
+// 1 / sqrt(a) to 11 bits or more.
+template <class T>
+LC_INLINE Vec<T> inverse_root(Vec<T> a) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) {
+    return _mm512_maskz_rsqrt14_ps(0xFFFF, a);
+  } else {
+    const Vec<T> r = _mm512_maskz_rsqrt14_pd(0xFF, a);  // two steps in `turn` are dearer than one here
+    return madd(r * T(0.5), madd(-a * r, r, splat(T(1))), r);
+  }
+#elif defined(__AVX2__)
+  if constexpr (sizeof(T) == 4)
+    return _mm256_rsqrt_ps(a);
+  else
+    return T(1) / square_root(a);
+#else
+  return T(1) / square_root(a);
+#endif
+}
+
+// A rotation that turns (y, z) into (length, 0) in the lanes that take part; the others keep y. c^2 + s^2 is brought to
+// 1 from both sides: an error of one sign would add up over the sweeps.
 template <class T>
 struct Turn {
   Rotation<T> by;
@@ -61,10 +86,12 @@ struct Turn {
 };
 template <class T>
 LC_INLINE Turn<T> turn(Mask<T> on, Vec<T> y, Vec<T> z) {
-  const Vec<T> square = madd(y, y, z * z), one = splat(T(1));
+  const Vec<T> one = splat(T(1)), square = madd(y, y, z * z), r = inverse_root<T>(square), c = y * r, s = z * r;
+  const Vec<T> excess = madd(c, c, madd(s, s, -one)), change = excess * madd(excess, splat(T(0.375)), splat(T(-0.5)));
+  const Vec<T> length = square * r;
   const Mask<T> any = on & (square > kNothing<T>);
-  const Vec<T> length = square_root(square), inverse = one / length;
-  return {{any ? y * inverse : one, any ? z * inverse : Vec<T>{}}, any ? length : y};
+  return {{any ? madd(c, change, c) : one, any ? madd(s, change, s) : Vec<T>{}},
+          any ? madd(length, change, length) : y};
 }
 
 // The eigenvalue of {{a, b}, {b, c}} next to c (Wilkinson's shift).
