@@ -6,12 +6,12 @@ namespace LC_ISA {
 
 extern const Op kLinear[], kLatent[], kReparameterize[], kKl[], kBernoulli[], kGaussian[], kImportance[], kObjective[],
     kAdam[], kNorm[], kGather[], kShuffle[], kRandom[], kInterpolate[], kShift[], kProbabilisticPca[], kAffine[],
-    kMoments[], kCovariance[], kSvd[];
+    kMoments[], kCovariance[], kSvd[], kEigh[];
 
 extern const Op* const kOps[] = {
     kLinear, kLatent,  kReparameterize, kKl,      kBernoulli, kGaussian,    kImportance, kObjective,
     kAdam,   kNorm,    kGather,         kShuffle, kRandom,    kInterpolate, kShift,      kProbabilisticPca,
-    kAffine, kMoments, kCovariance,     kSvd,     nullptr};
+    kAffine, kMoments, kCovariance,     kSvd,     kEigh,      nullptr};
 
 }  // namespace LC_ISA
 }  // namespace lc

@@ -7,6 +7,8 @@ namespace lc {
 namespace LC_ISA {
 namespace lanes {
 
+// Sweeps that a log holds, so that it stays in the first-level cache beside some rows.
+constexpr int kSweeps = 8;
 constexpr int kRotatedRows = kRegisters == 32 ? 8 : 4;
 
 template <class T, int R>

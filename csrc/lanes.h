@@ -169,12 +169,22 @@ LC_INLINE Scale<T> scale_of(Mask<T> largest) {
           exponent > kTop};
 }
 
-// Packs and scales a matrix into each lane; one that is not finite becomes 0.
-template <class T>
+// Packs and scales a matrix into each lane; one that is not finite becomes 0. kLower: what stands above the diagonal of
+// a square matrix is not looked at.
+template <class T, bool kLower>
 Scale<T> pack_scaled(Vec<T>* to, int64_t row, int64_t column, const Places<T>& from, int64_t m, int64_t n) {
-  const Scale<T> scale = scale_of<T>(pack<T>(to, row, column, from, m, n));
+  Mask<T> largest = pack<T>(to, row, column, from, m, n);
+  if constexpr (kLower) {
+    largest = Mask<T>{};
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t j = 0; j <= i; ++j) {
+        const Mask<T> size = bits<Mask<T>>(magnitude<T>(to[i * row + j * column]));
+        largest = size > largest ? size : largest;
+      }
+  }
+  const Scale<T> scale = scale_of<T>(largest);
   for (int64_t i = 0; i < m; ++i)
-    for (int64_t j = 0; j < n; ++j) {
+    for (int64_t j = 0; j < (kLower ? i + 1 : n); ++j) {
       Vec<T>& v = to[i * row + j * column];
       v = scale.bad ? Vec<T>{} : v * scale.down;
     }
@@ -219,6 +229,24 @@ void signs_of(Mask<T>* flip, const Vec<T>* x, int64_t row, int64_t rows, int64_t
     }
     flip[c] = sign_of<T>(most);
   }
+}
+
+// value[c * step] * up to place[c] of each lane's array at out + lane * n.
+template <class T>
+void unpack_values(T* out, int64_t n, int64_t count, const Vec<T>* value, int64_t step, Vec<T> up,
+                   const int32_t* place) {
+  for (int64_t c = 0; c < n; ++c) {
+    const Vec<T> v = value[c * step] * up + splat(T(0));
+    for (int l = 0; l < count; ++l) out[l * n + place[c * kLanes<T> + l]] = v[l];
+  }
+}
+
+LC_INLINE uint32_t status_of(bool bad, bool failed) {
+  return bad ? kMatrixNotFinite : failed ? kMatrixNotConverged : 0;
+}
+template <class T>
+void fill(T* to, int64_t n, T with) {
+  for (int64_t i = 0; i < n; ++i) to[i] = with;
 }
 
 template <class T>

@@ -147,8 +147,6 @@ void apply_triangle(Vec<T>* q, int64_t row, int64_t m, int64_t n, const Vec<T>* 
   }
 }
 
-constexpr int kSweeps = 8;
-
 // The workspace of one thread: G groups of kLanes matrices of m x n, m >= n.
 template <class T, int G>
 struct SvdSpace {
@@ -198,16 +196,6 @@ struct SvdArguments {
   }
 };
 
-// NaN to the outputs of matrix i.
-template <class T>
-void spoil(const SvdArguments<T>& all, int64_t i) {
-  const SvdArguments<T> one = all.from(i);
-  const int64_t k = all.rows < all.columns ? all.rows : all.columns;
-  for (int64_t j = 0; j < k; ++j) one.s[j] = kNaN<T>;
-  for (int64_t j = 0; one.u && j < all.rows * k; ++j) one.u[j] = kNaN<T>;
-  for (int64_t j = 0; one.vt && j < k * all.columns; ++j) one.vt[j] = kNaN<T>;
-}
-
 template <class T, int G, bool kVectors>
 void svd_groups(const SvdArguments<T>& all, SvdSpace<T, G>& w) {
   const bool wide = all.rows < all.columns;
@@ -216,7 +204,7 @@ void svd_groups(const SvdArguments<T>& all, SvdSpace<T, G>& w) {
   for (int g = 0; g < G; ++g) {
     const SvdArguments<T> one = all.from(g * kLanes<T>);
     const Places<T> places(one.a, m * n, one.count);
-    scale[g] = pack_scaled<T>(w.a[g], wide ? 1 : row, wide ? row : 1, places, one.rows, one.columns);
+    scale[g] = pack_scaled<T, false>(w.a[g], wide ? 1 : row, wide ? row : 1, places, one.rows, one.columns);
     Vec<T>*a = w.a[g], *core = w.core[g], *v = w.v[g];
     if (w.tall) {
       triangularise<T>(a, row, m, n, w.first[g], w.scratch);
@@ -243,14 +231,10 @@ void svd_groups(const SvdArguments<T>& all, SvdSpace<T, G>& w) {
   for (int g = 0; g < G; ++g) {
     const SvdArguments<T> one = all.from(g * kLanes<T>);
     const int64_t count = one.count < kLanes<T> ? one.count : kLanes<T>;
-    Vec<T>*d = w.d + g, *key = w.scratch, *value = w.scratch + n;
-    for (int64_t c = 0; c < n; ++c) {
-      key[c] = magnitude<T>(d[c * G]);
-      value[c] = key[c] * scale[g].up;
-    }
+    Vec<T>*d = w.d + g, *key = w.scratch;
+    for (int64_t c = 0; c < n; ++c) key[c] = magnitude<T>(d[c * G]);
     w.order.template sort<true>(n, key, 1, w.flip);
-    for (int64_t c = 0; c < n; ++c)
-      for (int l = 0; l < count; ++l) one.s[l * n + w.order.place[c * kLanes<T> + l]] = value[c][l];
+    unpack_values<T>(one.s, n, count, key, 1, scale[g].up, w.order.place);
     if constexpr (kVectors) {
       Vec<T>*left = w.u[g], *right = w.v[g];
       if (w.tall) {
@@ -273,11 +257,13 @@ void svd_groups(const SvdArguments<T>& all, SvdSpace<T, G>& w) {
         unpack_rows<T>(one.u, m * n, count, left, row, left_rows, n, w.order.order, w.flip, w.buffer);
       }
     }
-    for (int l = 0; l < count; ++l) {
-      one.status[l] = scale[g].bad[l] ? kMatrixNotFinite : failed[g][l] ? kMatrixNotConverged : 0;
-      if (one.status[l])
-        spoil(one, l);
-    }
+    for (int64_t l = 0; l < count; ++l)
+      if ((one.status[l] = status_of(scale[g].bad[l], failed[g][l]))) {
+        const SvdArguments<T> spoilt = one.from(l);
+        fill(spoilt.s, n, kNaN<T>);
+        fill(spoilt.u, spoilt.u ? one.rows * n : 0, kNaN<T>);
+        fill(spoilt.vt, spoilt.vt ? n * one.columns : 0, kNaN<T>);
+      }
   }
 }
 

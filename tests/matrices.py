@@ -214,7 +214,7 @@ def solve(
     backend = get_backend("reference" if solver == "reference" else "cpu")
     call = backend.bind(plan, capacity or rows, {}, **how).stacked()
     out = tuple(np.full(b.array_shape(rows), 99 if b.dtype == "uint32" else np.nan, b.dtype) for b in plan.of_role("output"))
-    return call(a, out)
+    return call(np.ascontiguousarray(a), out)
 
 
 def bits(arrays: tuple[np.ndarray, ...]) -> list[bytes]:

@@ -1,0 +1,55 @@
+// The eigenvalues and eigenvectors of every symmetric matrix of a batch.
+#include "../eigh_lanes.h"
+
+namespace lc {
+namespace LC_ISA {
+namespace {
+
+template <class T>
+int64_t eigh_bytes(const Call& call) {
+  Carver c(nullptr);
+  lanes::EighSpace<T, 2>(c, call.size[1].value, call.argument[1] >= 0);
+  return c.used();
+}
+template <class T>
+int64_t eigh_space(const Call& call, int64_t, int threads) {
+  return eigh_bytes<T>(call) * threads;
+}
+
+template <class T, bool kVectors>
+void run_lanes(const Call& call, const Run& run, const lanes::EighArguments<T>& all) {
+  constexpr int64_t kOnce = 2 * kLanes<T>;
+  const int64_t bytes = eigh_bytes<T>(call);
+  run.team->each(divide_up(all.count, kOnce), [&](int64_t task, int thread) {
+    const lanes::EighArguments<T> some = all.from(task * kOnce);
+    Carver c(run.workspace + thread * bytes);
+    if (some.count > kLanes<T>) {
+      lanes::EighSpace<T, 2> space(c, all.n, kVectors);
+      lanes::eigh_groups<T, 2, kVectors>(some, space);
+    } else {
+      lanes::EighSpace<T, 1> space(c, all.n, kVectors);
+      lanes::eigh_groups<T, 1, kVectors>(some, space);
+    }
+  });
+}
+
+// w[r,n] v?[r,n,n] status[r]:uint32 = c[r,n,n]; sizes r, n
+template <class T>
+int eigh_forward(const Call& call, const Run& run) {
+  const lanes::EighArguments<T> all{run.get<T>(call, 0), run.get<T>(call, 1), run.get<uint32_t>(call, 2),
+                                    run.get<T>(call, 3), run.size(call, 0),   call.size[1].value};
+  if (all.v)
+    run_lanes<T, true>(call, run, all);
+  else
+    run_lanes<T, false>(call, run, all);
+  return 0;
+}
+
+}  // namespace
+
+extern const Op kEigh[] = {
+    {"eigh_forward", eigh_forward<float>, eigh_forward<double>, eigh_space<float>, eigh_space<double>},
+    {nullptr, nullptr, nullptr, nullptr, nullptr}};
+
+}  // namespace LC_ISA
+}  // namespace lc
