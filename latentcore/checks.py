@@ -116,7 +116,8 @@ def check_weights(value: Any, rows: int, name: str = "sample_weight") -> np.ndar
     if weights.shape != (rows,):
         raise ValueError(f"{name}: expected shape ({rows},), got {weights.shape}")
     if not (np.isfinite(weights).all() and (not rows or weights.min() >= 0)):
-        raise ValueError(f"{name}: expected finite numbers of at least 0, got {weights.min():g}")
+        wrong = weights.min() if weights.min() < 0 else weights.max()
+        raise ValueError(f"{name}: expected finite numbers of at least 0, got {wrong:g}")
     return weights
 
 

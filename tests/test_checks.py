@@ -19,6 +19,8 @@ from latentcore.checks import (
     check_path,
     check_real,
     check_seed,
+    check_weights,
+    kept_dtype,
     not_fitted,
     shown,
 )
@@ -185,6 +187,28 @@ def test_options_and_booleans() -> None:
     for value in (1, "True", None):
         with pytest.raises(TypeError, match="b: expected True or False, got"):
             check_bool(value, "b")
+
+
+def test_weights() -> None:
+    weights = check_weights([1, 0, 2.5], 3)
+    assert weights.dtype == np.float64
+    np.testing.assert_array_equal(weights, [1, 0, 2.5])
+    for value, says in (
+        ([1, 2], r"expected shape \(3,\), got \(2,\)"),
+        ([[1, 2, 3]], r"expected shape \(3,\), got \(1, 3\)"),
+        ([1, -1, 2], "expected finite numbers of at least 0, got -1"),
+        ([1, np.nan, 2], "expected finite numbers of at least 0, got nan"),
+        ([1, np.inf, 2], "expected finite numbers of at least 0, got inf"),
+    ):
+        with pytest.raises(ValueError, match=f"^sample_weight: {says}$"):
+            check_weights(value, 3)
+    with pytest.raises(TypeError, match=r"^w: expected a dense array of real numbers, got dtype <U1$"):
+        check_weights(["a", "b", "c"], 3, "w")
+
+
+def test_float32_alone_is_kept() -> None:
+    kept = {dtype: kept_dtype(np.zeros(1, dtype)) for dtype in ("float32", ">f4", "float64", "float16", "int32", "bool")}
+    assert kept == {**dict.fromkeys(kept, "float64"), "float32": "float32", ">f4": "float32"}
 
 
 def test_seeds() -> None:
