@@ -12,7 +12,6 @@ from cases import SETS
 from numerics import DECOMPOSITION, LEDGER
 from threadpoolctl import threadpool_limits
 
-from latentcore import _core
 from latentcore.backends import get_backend
 from latentcore.linalg import decomposition
 
@@ -21,10 +20,6 @@ Maker = Callable[[Random, int, int, int], np.ndarray]  # (rng, count, m, n) to (
 
 # The runs of a shape: on each set, in each dtype.
 RUNS = 2 * len(SETS)
-
-
-def each_set_of(op: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("instruction_set", SETS if f"{op}_forward" in _core.ops() else ())
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 import pytest
-from cases import SETS, Case, each_dtype, execute, given, values_of
+from cases import SETS, Case, each_dtype, each_set, execute, given, values_of
 from matrices import (
     FAMILIES,
     RUNS,
@@ -17,7 +17,6 @@ from matrices import (
     assert_plain,
     assert_signs,
     bits,
-    each_set_of,
     normal,
     one_blas_thread,  # noqa: F401
     orthonormal,
@@ -28,7 +27,6 @@ from numerics import LEDGER
 
 from latentcore.ops.svd import NOT_FINITE
 
-each_set = each_set_of("eigh")
 COUNT = 252 // RUNS  # of each family and size in each run: 10,000 of each family in all
 LARGE = (48, 64, 65, 96, 97, 128, 200, 257)
 

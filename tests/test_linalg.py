@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import DTYPES
+from cases import DTYPES, each_dtype
 from matrices import solve
 
 import latentcore as lc
@@ -24,11 +24,10 @@ from latentcore.backends import batched
 from latentcore.ops.svd import NOT_CONVERGED
 
 RNG = np.random.default_rng(0)
-BACKENDS = ("cpu", "reference") if {"svd_forward", "eigh_forward"} <= set(_core.ops()) else ("reference",)
+BACKENDS = ("cpu", "reference")
 LEADS = [(), (1,), (7,), (2, 3), (3, 1, 2), (0,), (2, 0), (0, 3)]
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
 each_lead = pytest.mark.parametrize("lead", LEADS, ids=str)
-each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
 @pytest.fixture
@@ -224,110 +223,116 @@ def test_the_first_bad_matrix_is_named():
 
 # ---- many calls ------------------------------------------------------------------------------------------------------
 
-if "cpu" in BACKENDS:
 
-    @each_dtype
-    def test_any_number_of_threads_gives_the_same_bits(dtype, threads):
-        for m, n, count in [(3, 3, 500), (20, 11, 90), (64, 64, 20), (130, 130, 5)]:
-            A = RNG.standard_normal((count, m, n)).astype(dtype)
-            want = solve("svd", A, _core.instruction_sets()[0])
-            for number in (1, 2, 3, 5):
-                threads(number)
-                for got, expected in zip(lc.svd(A), want):
-                    assert got.tobytes() == expected.tobytes()
-
-    @pytest.mark.parametrize("vectors", [True, False])
-    def test_slices_give_the_same_bits(vectors, monkeypatch, fresh):
-        A = RNG.standard_normal((5, 67, 6, 4))
-        want = lc.svd(A, compute_uv=vectors)
-        linalg._solver.cache_clear()
-        monkeypatch.setattr(batched, "_ROWS", 32)
-        got = lc.svd(A, compute_uv=vectors)
-        assert linalg._solver("svd_forward", 6, 4, A.dtype, vectors, "auto")._capacities[-1] == 32
-        for x, y in zip(got, want) if vectors else [(got, want)]:
-            assert x.shape == y.shape
-            assert x.tobytes() == y.tobytes()
-
-    def test_many_threads_may_call_at_once(threads, fresh):
-        threads(2)
-        rng = np.random.default_rng(1)
-        shapes = [(40, 3, 3), (7, 20, 9), (1, 33, 33), (3, 5, 60), (300, 8, 8), (2, 100, 100)]
-        inputs = [rng.standard_normal(shape).astype(DTYPES[i % 2]) for i, shape in enumerate(shapes)]
-        want = [[x.tobytes() for x in lc.svd(A)] for A in inputs]
-
-        def call(i: int) -> bool:
-            return [x.tobytes() for x in lc.svd(inputs[i])] == want[i]
-
-        with ThreadPoolExecutor(8) as pool:
-            assert all(pool.map(call, rng.integers(0, len(shapes), 600).tolist()))
-
-    def test_a_long_call_lets_other_threads_run(fresh):
-        A = RNG.standard_normal((400, 64, 64))
-        lc.svd(A)
-        ticks, done = [], threading.Event()
-
-        def tick() -> None:
-            while not done.is_set():
-                ticks.append(time.perf_counter())
-                time.sleep(0.0005)
-
-        ticker = threading.Thread(target=tick)
-        ticker.start()
-        begin = time.perf_counter()
-        lc.svd(A)
-        end = time.perf_counter()
-        done.set()
-        ticker.join()
-        assert sum(begin < t < end for t in ticks) > 3
-
-    def test_ctrl_c_is_heard_between_slices(monkeypatch, fresh):
-        A = RNG.standard_normal((3200, 3, 3))
-        want = lc.svd(A)
-        monkeypatch.setattr(batched, "_ROWS", 32)
-        linalg._solver.cache_clear()
-        solver = linalg._solver("svd_forward", 3, 3, A.dtype, True, "auto")
-        solver(A[:100])
-        ready, runs = next(iter(solver._idle.values()))[0], []
-        run = ready.run
-
-        def interrupted(*arrays: Any) -> Any:
-            runs.append(1)
-            if len(runs) == 3:
-                signal.raise_signal(signal.SIGINT)
-            return run(*arrays)
-
-        ready.run = interrupted
-        with pytest.raises(KeyboardInterrupt):
-            lc.svd(A)
-        assert len(runs) <= 3
-        for got, expected in zip(lc.svd(A), want):
-            assert got.tobytes() == expected.tobytes()
-
-    def test_few_bytes_wait_for_the_next_call(fresh):
-        for n in range(1, 130):
-            lc.svd(np.ones((40, n, n), np.float32))
-            lc.eigh(np.ones((2, n, n)))
-        waiting = [ready for ready in batched._bound if ready in ready.idle]
-        assert waiting
-        assert sum(ready.bytes for ready in waiting) <= batched._WAITING
-        assert linalg._solver.cache_info().currsize <= 256
-
-    def test_a_plan_that_was_let_go_is_bound_anew(monkeypatch, fresh):
-        monkeypatch.setattr(batched, "_WAITING", 1)
-        A = RNG.standard_normal((9, 12, 7))
-        want = lc.svd(A)
-        for _ in range(3):
+@each_dtype
+def test_any_number_of_threads_gives_the_same_bits(dtype, threads):
+    for m, n, count in [(3, 3, 500), (20, 11, 90), (64, 64, 20), (130, 130, 5)]:
+        A = RNG.standard_normal((count, m, n)).astype(dtype)
+        want = solve("svd", A, _core.instruction_sets()[0])
+        for number in (1, 2, 3, 5):
+            threads(number)
             for got, expected in zip(lc.svd(A), want):
                 assert got.tobytes() == expected.tobytes()
-        assert not batched._bound
 
-    GROWTH = """
+
+@pytest.mark.parametrize("vectors", [True, False])
+def test_slices_give_the_same_bits(vectors, monkeypatch, fresh):
+    A = RNG.standard_normal((5, 67, 6, 4))
+    want = lc.svd(A, compute_uv=vectors)
+    linalg._solver.cache_clear()
+    monkeypatch.setattr(batched, "_ROWS", 32)
+    got = lc.svd(A, compute_uv=vectors)
+    assert linalg._solver("svd_forward", 6, 4, A.dtype, vectors, "auto")._capacities[-1] == 32
+    for x, y in zip(got, want) if vectors else [(got, want)]:
+        assert x.shape == y.shape
+        assert x.tobytes() == y.tobytes()
+
+
+def test_many_threads_may_call_at_once(threads, fresh):
+    threads(2)
+    rng = np.random.default_rng(1)
+    shapes = [(40, 3, 3), (7, 20, 9), (1, 33, 33), (3, 5, 60), (300, 8, 8), (2, 100, 100)]
+    inputs = [rng.standard_normal(shape).astype(DTYPES[i % 2]) for i, shape in enumerate(shapes)]
+    want = [[x.tobytes() for x in lc.svd(A)] for A in inputs]
+
+    def call(i: int) -> bool:
+        return [x.tobytes() for x in lc.svd(inputs[i])] == want[i]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(call, rng.integers(0, len(shapes), 600).tolist()))
+
+
+def test_a_long_call_lets_other_threads_run(fresh):
+    A = RNG.standard_normal((400, 64, 64))
+    lc.svd(A)
+    ticks, done = [], threading.Event()
+
+    def tick() -> None:
+        while not done.is_set():
+            ticks.append(time.perf_counter())
+            time.sleep(0.0005)
+
+    ticker = threading.Thread(target=tick)
+    ticker.start()
+    begin = time.perf_counter()
+    lc.svd(A)
+    end = time.perf_counter()
+    done.set()
+    ticker.join()
+    assert sum(begin < t < end for t in ticks) > 3
+
+
+def test_ctrl_c_is_heard_between_slices(monkeypatch, fresh):
+    A = RNG.standard_normal((3200, 3, 3))
+    want = lc.svd(A)
+    monkeypatch.setattr(batched, "_ROWS", 32)
+    linalg._solver.cache_clear()
+    solver = linalg._solver("svd_forward", 3, 3, A.dtype, True, "auto")
+    solver(A[:100])
+    ready, runs = next(iter(solver._idle.values()))[0], []
+    run = ready.run
+
+    def interrupted(*arrays: Any) -> Any:
+        runs.append(1)
+        if len(runs) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return run(*arrays)
+
+    ready.run = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        lc.svd(A)
+    assert len(runs) <= 3
+    for got, expected in zip(lc.svd(A), want):
+        assert got.tobytes() == expected.tobytes()
+
+
+def test_few_bytes_wait_for_the_next_call(fresh):
+    for n in range(1, 130):
+        lc.svd(np.ones((40, n, n), np.float32))
+        lc.eigh(np.ones((2, n, n)))
+    waiting = [ready for ready in batched._bound if ready in ready.idle]
+    assert waiting
+    assert sum(ready.bytes for ready in waiting) <= batched._WAITING
+    assert linalg._solver.cache_info().currsize <= 256
+
+
+def test_a_plan_that_was_let_go_is_bound_anew(monkeypatch, fresh):
+    monkeypatch.setattr(batched, "_WAITING", 1)
+    A = RNG.standard_normal((9, 12, 7))
+    want = lc.svd(A)
+    for _ in range(3):
+        for got, expected in zip(lc.svd(A), want):
+            assert got.tobytes() == expected.tobytes()
+    assert not batched._bound
+
+
+GROWTH = """
 import resource
 import numpy as np
 import latentcore as lc
 
 rng = np.random.default_rng(0)
-inputs = [rng.standard_normal(shape) for shape in [(1, 3, 3), (500, 8, 8), (50, 40, 20), (3, 200, 200), (2, 90, 300)]]
+inputs = [rng.standard_normal(shape) for shape in [(1, 3, 3), (500, 8, 8), (50, 40, 20), (1, 120, 120), (1, 50, 300)]]
 
 def calls(count):
     for _ in range(count):
@@ -343,16 +348,18 @@ def calls(count):
 
 calls(5)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-calls(60)
+calls(40)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
-    def test_repeated_calls_do_not_grow_memory():
-        run = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, timeout=60)
-        assert run.returncode == 0, run.stderr
-        assert int(run.stdout) < 4096
 
-    FORK = """
+def test_repeated_calls_do_not_grow_memory():
+    run = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) < 4096
+
+
+FORK = """
 import os, signal, sys, threading
 import numpy as np
 import latentcore as lc
@@ -383,9 +390,10 @@ for caller in callers:
 print(sum(codes))
 """
 
-    @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-    def test_fork():
-        command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK]
-        run = subprocess.run(command, capture_output=True, text=True, timeout=90, cwd=Path(__file__).parent)
-        assert run.returncode == 0, run.stderr
-        assert run.stdout.split() == ["0"]
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_fork():
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=90, cwd=Path(__file__).parent)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == ["0"]

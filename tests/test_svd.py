@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 import pytest
-from cases import SETS, Case, each_dtype, execute, given, values_of
+from cases import SETS, Case, each_dtype, each_set, execute, given, values_of
 from matrices import (
     ENDS,
     FAMILIES,
@@ -16,7 +16,6 @@ from matrices import (
     assert_plain,
     assert_signs,
     bits,
-    each_set_of,
     one_blas_thread,  # noqa: F401
     shuffled,
     solve,
@@ -25,7 +24,6 @@ from numerics import LEDGER
 
 from latentcore.ops.svd import NOT_FINITE
 
-each_set = each_set_of("svd")
 COUNT = 84 // RUNS  # of each family and shape in each run: 10,000 of each family in all
 LARGE = [(48, 48), (64, 64), (65, 65), (96, 96), (97, 97), (128, 128), (200, 200), (257, 257), (784, 64), (64, 640)]
 LONG = [(1, 1000), (1000, 1), (300, 3), (4, 500), (129, 40), (40, 400)]
