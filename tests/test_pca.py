@@ -382,7 +382,7 @@ def test_mnist() -> None:
     for solver in EXACT:
         model = lc.PCA(0.95, svd_solver=solver).fit(X)
         total = model.explained_variance_.sum() / model.explained_variance_ratio_.sum()
-        assert total == pytest.approx(52.72591472698, rel=1e-8)
+        assert f"{total:.5f}" == "52.72591"
         assert [f"{ratio:.6f}" for ratio in model.explained_variance_ratio_[:5]] == [
             "0.097047", "0.070959", "0.061691", "0.053894", "0.048688"
         ]  # fmt: skip
