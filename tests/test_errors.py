@@ -160,20 +160,20 @@ CALLS: dict[str, tuple[Call, type[Exception], str]] = {
     "pca seed": (
         pca(random_state="0", n_components=2, svd_solver="randomized"), TypeError, "random_state: expected .*, got '0'"
     ),
-    "pca one row": (pca(X[:1]), ValueError, r"X: expected two rows or more, got 1 sample \(shape \(1, 6\)\)"),
+    "pca one row": (pca(X[:1]), ValueError, "X: expected two rows or more, got 1 sample"),
     "pca NaN": (pca(X * NAN), ValueError, "X: expected finite numbers in float32, got NaN"),
     "pca too large": (pca(X.astype("f8") * 1e200), ValueError, "X: expected .* finite.*"),
     "pca weight length": (pca(sample_weight=[1, 2]), ValueError, r"sample_weight: expected shape \(20,\), got \(2,\)"),
     "pca weight below": (pca(sample_weight=[-1] * 20), ValueError, "sample_weight: expected finite .* 0, got -1"),
     "pca weight NaN": (pca(sample_weight=[NAN] * 20), ValueError, "sample_weight: expected finite numbers .*"),
-    "pca weight none": (pca(sample_weight=np.zeros(20)), ValueError, "sample_weight: expected a sum above 1, got 0"),
+    "pca weight none": (pca(sample_weight=np.zeros(20)), ValueError, "sample_weight: .* zero, .* above 1, got a sum of 0"),
     "pca weight text": (pca(sample_weight=["a"] * 20), TypeError, "sample_weight: expected a dense array .*"),
     "pca codes": (
         lambda m: lc.PCA(3).fit(X).inverse_transform(Z), ValueError, "Z: expected 3 features, got 2 .*"
     ),
     "pca features": (lambda m: lc.PCA(3).fit(X).transform(Z), ValueError, "X: expected 6 features, got 2 .*"),
     "pca singular": (
-        lambda m: lc.PCA(2).fit(X * [0, 0, 0, 0, 0, 1]).score(X), np.linalg.LinAlgError, "the covariance .* singular: .*"
+        lambda m: lc.PCA(2).fit(X[[0, 0, 0]]).score(X), np.linalg.LinAlgError, "the covariance of the model is zero: .*"
     ),
     # ---- arrays -----------------------------------------------------------------------------------------------------
     "one row": (encode(X[0]), ValueError, rf"X: expected {FEATURES}, got shape \(6,\)\. {RESHAPE}\(1, -1\) makes .*"),
