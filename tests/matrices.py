@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from latentcore.backends import get_backend
 from latentcore.linalg import decomposition
+from latentcore.ops.svd import NOT_FINITE
 
 Random = np.random.Generator
 Maker = Callable[[Random, int, int, int], np.ndarray]  # (rng, count, m, n) to (count, m, n)
@@ -199,21 +200,63 @@ def shuffled(makers: Mapping[str, Maker], count: int, m: int, n: int, dtype: str
     return Batch(made.astype(dtype), [names[i] for i in order // count])
 
 
-def solve(
-    op: str, a: np.ndarray, solver: str, *, vectors: bool = True, threads: int = 1, capacity: int | None = None
-) -> tuple[np.ndarray, ...]:
-    """All outputs of "svd" or "eigh" over matrices (rows, m, n): by the reference, or by an instruction set."""
+def solver(
+    op: str, m: int, n: int, dtype: str, name: str, *, capacity: int, vectors: bool = True, threads: int = 1
+) -> Callable[[np.ndarray], tuple[np.ndarray, ...]]:
+    """A function to all outputs of "svd" or "eigh" from matrices (rows, m, n): by the reference, or an instruction set."""
+    plan = decomposition(f"{op}_forward", m, n, dtype, vectors)
+    how = {} if name == "reference" else {"threads": threads, "instruction_set": name}
+    bound = get_backend("reference" if name == "reference" else "cpu").bind(plan, capacity, {}, **how)
+    call, outputs = bound.stacked(), plan.of_role("output")
+
+    def solve(a: np.ndarray) -> tuple[np.ndarray, ...]:
+        out = tuple(np.full(b.array_shape(len(a)), 99 if b.dtype == "uint32" else np.nan, b.dtype) for b in outputs)
+        return call(np.ascontiguousarray(a), out)
+
+    return solve
+
+
+def solve(op: str, a: np.ndarray, name: str, *, vectors: bool = True, threads: int = 1) -> tuple[np.ndarray, ...]:
+    """All outputs over matrices (rows, m, n)."""
     rows, m, n = a.shape
-    plan = decomposition(f"{op}_forward", m, n, str(a.dtype), vectors)
-    how = {} if solver == "reference" else {"threads": threads, "instruction_set": solver}
-    backend = get_backend("reference" if solver == "reference" else "cpu")
-    call = backend.bind(plan, capacity or rows, {}, **how).stacked()
-    out = tuple(np.full(b.array_shape(rows), 99 if b.dtype == "uint32" else np.nan, b.dtype) for b in plan.of_role("output"))
-    return call(np.ascontiguousarray(a), out)
+    return solver(op, m, n, str(a.dtype), name, capacity=max(rows, 1), vectors=vectors, threads=threads)(a)
 
 
 def bits(arrays: tuple[np.ndarray, ...]) -> list[bytes]:
     return [a.tobytes() for a in arrays]
+
+
+def assert_same_in_any_company(op: str, a: np.ndarray, name: str, vectors: bool) -> None:
+    """Raises AssertionError unless each matrix gets the same bits on any number of threads, in any part of the batch and
+    in any order."""
+    rows, m, n = a.shape
+    want = solve(op, a, name, vectors=vectors)
+    calls = [
+        solver(op, m, n, str(a.dtype), name, capacity=2 * rows, vectors=vectors, threads=threads) for threads in (1, 2, 3)
+    ]
+    rng = np.random.default_rng(0)
+    parts = [np.arange(rows)] * len(calls)
+    parts += [np.arange(rows)[begin : begin + size] for size in (1, 2, 7, 16, 33) for begin in range(0, rows, size)]
+    parts += [rng.integers(0, rows, rng.integers(1, 2 * rows)) for _ in range(6)]
+    for i, part in enumerate(parts):
+        assert bits(calls[i % len(calls)](a[part])) == bits(tuple(x[part] for x in want))
+
+
+def assert_spoilt_alone(op: str, a: np.ndarray, name: str, vectors: bool) -> None:
+    """Raises AssertionError unless NaN or infinity in a matrix, in its lower triangle, makes its outputs NaN and leaves
+    the others' bits."""
+    want = solve(op, a, name, vectors=vectors)
+    rng = np.random.default_rng(0)
+    bad, a = rng.random(len(a)) < 0.3, a.copy()
+    bad[rng.integers(len(a))] = True
+    for i in np.flatnonzero(bad):
+        row = rng.integers(a.shape[1])
+        a[i, row, rng.integers(min(row + 1, a.shape[2]))] = rng.choice([np.nan, np.inf, -np.inf])
+    *got, status = solve(op, a, name, vectors=vectors)
+    assert (status == np.where(bad, NOT_FINITE, 0)).all()
+    for x, y in zip(got, want):
+        assert np.isnan(x[bad]).all()
+        assert x[~bad].tobytes() == y[~bad].tobytes()
 
 
 def assert_plain(*arrays: np.ndarray) -> None:

@@ -15,7 +15,9 @@ from matrices import (
     Random,
     assert_accurate,
     assert_plain,
+    assert_same_in_any_company,
     assert_signs,
+    assert_spoilt_alone,
     bits,
     normal,
     one_blas_thread,  # noqa: F401
@@ -140,20 +142,7 @@ def some(n: int, dtype: str) -> np.ndarray:
 @pytest.mark.parametrize("vectors", [True, False], ids=["vectors", "values"])
 @pytest.mark.parametrize("n", SAME)
 def test_the_same_bits_in_any_company(n, vectors, dtype, instruction_set):
-    c = some(n, dtype)
-    want = solve("eigh", c, instruction_set, vectors=vectors)
-    for threads in (2, 3, 4):
-        assert bits(solve("eigh", c, instruction_set, vectors=vectors, threads=threads)) == bits(want)
-    assert bits(solve("eigh", c, instruction_set, vectors=vectors, capacity=len(c) + 1000)) == bits(want)
-    for size in (1, 2, 7, 16, 33):
-        for begin in range(0, len(c), size):
-            piece = slice(begin, begin + size)
-            got = solve("eigh", c[piece], instruction_set, vectors=vectors, threads=1 + begin % 3)
-            assert bits(got) == bits(tuple(x[piece] for x in want))
-    rng = np.random.default_rng(0)
-    for _ in range(4):
-        order = rng.integers(0, len(c), rng.integers(1, 2 * len(c)))
-        assert bits(solve("eigh", c[order], instruction_set, vectors=vectors)) == bits(tuple(x[order] for x in want))
+    assert_same_in_any_company("eigh", some(n, dtype), instruction_set, vectors)
 
 
 @each_set
@@ -161,19 +150,7 @@ def test_the_same_bits_in_any_company(n, vectors, dtype, instruction_set):
 @pytest.mark.parametrize("vectors", [True, False], ids=["vectors", "values"])
 @pytest.mark.parametrize("n", SAME)
 def test_what_is_not_finite_spoils_its_matrix_alone(n, vectors, dtype, instruction_set):
-    c = some(n, dtype).copy()
-    want = solve("eigh", c, instruction_set, vectors=vectors)
-    rng = np.random.default_rng(0)
-    bad = rng.random(len(c)) < 0.3
-    bad[rng.integers(len(c))] = True
-    for i in np.flatnonzero(bad):
-        row = rng.integers(n)
-        c[i, row, rng.integers(row + 1)] = rng.choice([np.nan, np.inf, -np.inf])
-    *got, status = solve("eigh", c, instruction_set, vectors=vectors)
-    assert (status == np.where(bad, NOT_FINITE, 0)).all()
-    for x, y in zip(got, want):
-        assert np.isnan(x[bad]).all()
-        assert x[~bad].tobytes() == y[~bad].tobytes()
+    assert_spoilt_alone("eigh", some(n, dtype), instruction_set, vectors)
 
 
 @each_set
@@ -192,5 +169,5 @@ def test_the_lower_triangle_is_looked_at(bad, dtype, instruction_set):
 @each_set
 @each_dtype
 def test_no_matrices(dtype, instruction_set):
-    w, v, status = solve("eigh", np.empty((0, 3, 3), dtype), instruction_set, capacity=4)
+    w, v, status = solve("eigh", np.empty((0, 3, 3), dtype), instruction_set)
     assert [x.shape for x in (w, v, status)] == [(0, 3), (0, 3, 3), (0,)]

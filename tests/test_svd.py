@@ -14,7 +14,9 @@ from matrices import (
     Batch,
     assert_accurate,
     assert_plain,
+    assert_same_in_any_company,
     assert_signs,
+    assert_spoilt_alone,
     bits,
     one_blas_thread,  # noqa: F401
     shuffled,
@@ -121,20 +123,7 @@ def some(m: int, n: int, dtype: str) -> np.ndarray:
 @pytest.mark.parametrize("vectors", [True, False], ids=["vectors", "values"])
 @pytest.mark.parametrize(("m", "n"), SAME)
 def test_the_same_bits_in_any_company(m, n, vectors, dtype, instruction_set):
-    a = some(m, n, dtype)
-    want = solve("svd", a, instruction_set, vectors=vectors)
-    for threads in (2, 3, 4):
-        assert bits(solve("svd", a, instruction_set, vectors=vectors, threads=threads)) == bits(want)
-    assert bits(solve("svd", a, instruction_set, vectors=vectors, capacity=len(a) + 1000)) == bits(want)
-    for size in (1, 2, 7, 16, 33):
-        for begin in range(0, len(a), size):
-            piece = slice(begin, begin + size)
-            got = solve("svd", a[piece], instruction_set, vectors=vectors, threads=1 + begin % 3)
-            assert bits(got) == bits(tuple(x[piece] for x in want))
-    rng = np.random.default_rng(0)
-    for _ in range(4):
-        order = rng.integers(0, len(a), rng.integers(1, 2 * len(a)))
-        assert bits(solve("svd", a[order], instruction_set, vectors=vectors)) == bits(tuple(x[order] for x in want))
+    assert_same_in_any_company("svd", some(m, n, dtype), instruction_set, vectors)
 
 
 @each_set
@@ -142,18 +131,7 @@ def test_the_same_bits_in_any_company(m, n, vectors, dtype, instruction_set):
 @pytest.mark.parametrize("vectors", [True, False], ids=["vectors", "values"])
 @pytest.mark.parametrize(("m", "n"), SAME)
 def test_what_is_not_finite_spoils_its_matrix_alone(m, n, vectors, dtype, instruction_set):
-    a = some(m, n, dtype).copy()
-    want = solve("svd", a, instruction_set, vectors=vectors)
-    rng = np.random.default_rng(0)
-    bad = rng.random(len(a)) < 0.3
-    bad[rng.integers(len(a))] = True
-    for i in np.flatnonzero(bad):
-        a[i, rng.integers(m), rng.integers(n)] = rng.choice([np.nan, np.inf, -np.inf])
-    *got, status = solve("svd", a, instruction_set, vectors=vectors)
-    assert (status == np.where(bad, NOT_FINITE, 0)).all()
-    for x, y in zip(got, want):
-        assert np.isnan(x[bad]).all()
-        assert x[~bad].tobytes() == y[~bad].tobytes()
+    assert_spoilt_alone("svd", some(m, n, dtype), instruction_set, vectors)
 
 
 @each_set
@@ -172,7 +150,7 @@ def test_every_entry_is_looked_at(bad, dtype, instruction_set):
 @each_set
 @each_dtype
 def test_no_matrices(dtype, instruction_set):
-    u, s, vt, status = solve("svd", np.empty((0, 5, 3), dtype), instruction_set, capacity=4)
+    u, s, vt, status = solve("svd", np.empty((0, 5, 3), dtype), instruction_set)
     assert [x.shape for x in (u, s, vt, status)] == [(0, 5, 3), (0, 3), (0, 3, 3), (0,)]
 
 
