@@ -12,14 +12,14 @@ namespace LC_ISA {
 template <class T, int N>
 __attribute__((noinline)) void update_and_sum(T* a, int64_t stride, int64_t begin, int64_t end, const T* u, const T* x,
                                               const T* w, const T* y, const T* v, T* sum) {
-  constexpr int V = N * kSplit, L = kLanes<T>;
-  Vec<T> minus_y[V], minus_v[V], total[V] = {};
+  constexpr int V = N * kSplit, L = kLanes<T>, kRows = V > 2 ? 1 : 2;  // rows at once, with a sum each
+  Vec<T> minus_y[V], minus_v[V], total[kRows][V] = {};
 #pragma GCC unroll 4
   for (int i = 0; i < V; ++i) {
     minus_y[i] = -load<T>(y + i * L);
     minus_v[i] = -load<T>(v + i * L);
   }
-  for (int64_t r = begin; r < end; ++r) {
+  const auto take = [&](int64_t r, Vec<T>(&to)[V]) LC_LAMBDA {
     const Vec<T> ur = splat(u[r]), xr = splat(x[r]), wr = splat(w[r]);
     T* line = a + r * kPanel<T>;
 #pragma GCC unroll 4
@@ -27,16 +27,25 @@ __attribute__((noinline)) void update_and_sum(T* a, int64_t stride, int64_t begi
       T* at = line + vector_at<T>(stride, i);
       const Vec<T> updated = madd(xr, minus_v[i], madd(ur, minus_y[i], load<T>(at)));
       store<T>(at, updated);
-      total[i] = madd(wr, updated, total[i]);
+      to[i] = madd(wr, updated, to[i]);
     }
-  }
+  };
+  int64_t r = begin;
+  if constexpr (kRows == 2)
+    for (; r + 1 < end; r += 2) {
+      take(r, total[0]);
+      take(r + 1, total[1]);
+    }
+  for (; r < end; ++r) take(r, total[0]);
 #pragma GCC unroll 4
-  for (int i = 0; i < V; ++i) store<T>(sum + i * L, total[i]);
+  for (int i = 0; i < V; ++i) store<T>(sum + i * L, kRows == 2 ? total[0][i] + total[kRows - 1][i] : total[0][i]);
 }
 
-// out[i] = A[i] . v over panels [first, last), rows [begin, end) and, in whole blocks, the spare ones after them.
-template <class T>
-void multiply_vector(T* out, const Panels<T>& a, int64_t begin, int64_t end, int64_t first, int64_t last, const T* v) {
+// f(i, lanes of A[i .. i + lanes) . v) over panels [first, last), in blocks of rows from `begin`, a multiple of the
+// lanes, over [.., end).
+template <class T, class F>
+LC_INLINE void multiply_rows(const Panels<T>& a, int64_t begin, int64_t end, int64_t first, int64_t last, const T* v,
+                             F&& f) {
   constexpr int L = kLanes<T>;
   for (int64_t i = begin; i < end; i += L) {
     Vec<T> total[L] = {};
@@ -49,8 +58,14 @@ void multiply_vector(T* out, const Panels<T>& a, int64_t begin, int64_t end, int
         for (int r = 0; r < L; ++r) total[r] = madd(load<T>(block + r * kPanel<T> + s * L), part, total[r]);
       }
     }
-    store<T>(out + i, sums<T>(total));
+    f(i, sums<T>(total));
   }
+}
+
+// Entries of a column, kPanel apart in memory.
+template <class T, int... J>
+LC_INLINE Vec<T> gather(const T* p, Lanes<J...>) {
+  return Vec<T>{p[J * kPanel<T>]...};
 }
 
 // Vectors of one length, {n} with room for a block of rows after them.
@@ -84,12 +99,10 @@ void bidiagonalize(const Panels<T>& a, int64_t n, const Bidiagonal<T>& b) {
   const T *u_before = b.zeros, *v_before = b.zeros;
   for (int64_t k = 0; k < n; ++k) {
     T *u = b.u + k * b.row, *v = b.v + k * b.row;
-    for (int64_t i = k; i < n; ++i) u[i] = a(i, k);
-    const int64_t here = k / L * L;
     const Vec<T> minus_y = splat(-b.y[k]), minus_v = splat(-v_before[k]);
-    for (int64_t i = here; i < end; i += L)
-      store<T>(u + i, madd(load<T>(b.x + i), minus_v, madd(load<T>(u_before + i), minus_y, load<T>(u + i))));
-    for (int64_t i = here; i < k; ++i) u[i] = 0;
+    for (int64_t i = k / L * L; i < end; i += L)
+      store<T>(u + i, madd(load<T>(b.x + i), minus_v,
+                           madd(load<T>(u_before + i), minus_y, gather(&a(i, k), typename LaneList<L>::List{}))));
     const Reflector<T> left = reflect(u, k, end);
     b.d[k] = left.value;
     b.tau_u[k] = left.tau;
@@ -97,28 +110,26 @@ void bidiagonalize(const Panels<T>& a, int64_t n, const Bidiagonal<T>& b) {
     if (k + 1 == n)
       break;
 
-    const int64_t first = (k + 1) / P, begin = first * P;
+    const int64_t first = (k + 1) / P, begin = (k + 1) / L * L;
     in_groups(first, panels, [&](auto group, int64_t p) {
       update_and_sum<T, decltype(group)::value>(a.line(p, 0), a.stride, k, n, u_before, b.x, u, b.y + p * P,
                                                 v_before + p * P, b.y + p * P);
     });
-    for (int64_t j = begin; j <= k; ++j) b.y[j] = 0;
     const Vec<T> tau = splat(left.tau);
-    for (int64_t j = begin; j < end; j += L) {
-      const Vec<T> y = load<T>(b.y + j) * tau;
+    const Mask<T> here = Mask<T>{} + static_cast<Int<T>>(k);
+    for (int64_t j = first * P; j < end; j += L) {
+      const Vec<T> y = numbers<T>(j) > here ? load<T>(b.y + j) * tau : Vec<T>{};
       store<T>(b.y + j, y);
-      store<T>(v + j, load<T>(a.line(j / P, k) + j % P) - y);
+      if (j >= begin)
+        store<T>(v + j, load<T>(a.line(j / P, k) + j % P) - y);
     }
-    for (int64_t j = begin; j <= k; ++j) v[j] = 0;
     const Reflector<T> right = reflect(v, k + 1, end);
     b.e[k] = right.value;
     b.tau_v[k] = right.tau;
-
-    multiply_vector(b.x, a, k + 1, n, first, panels, v);
     const Vec<T> along = splat(-dot(b.y, v, begin, end)), tau_x = splat(right.tau);
-    const int64_t below = (k + 1) / L * L;
-    for (int64_t i = below; i < end; i += L) store<T>(b.x + i, madd(load<T>(u + i), along, load<T>(b.x + i)) * tau_x);
-    b.x[k] = 0;
+    multiply_rows(a, begin, end, first, panels, v, [&](int64_t i, Vec<T> x) LC_LAMBDA {
+      store<T>(b.x + i, numbers<T>(i) > here ? madd(load<T>(u + i), along, x) * tau_x : Vec<T>{});
+    });
     u_before = u;
     v_before = v;
   }
@@ -144,27 +155,26 @@ void tridiagonalize(const Panels<T>& a, int64_t n, const Tridiagonal<T>& t) {
   const T* before = t.zeros;
   for (int64_t k = 0; k < n; ++k) {
     T* u = t.u + k * t.row;
-    const Vec<T> minus_u = splat(-before[k]), minus_w = splat(-t.w[k]);
-    for (int64_t j = k / L * L; j < end; j += L)
-      store<T>(u + j,
-               madd(load<T>(before + j), minus_w, madd(load<T>(t.w + j), minus_u, load<T>(a.line(j / P, k) + j % P))));
-    t.d[k] = u[k];
+    t.d[k] = a(k, k) - 2 * before[k] * t.w[k];
     t.tau[k] = 0;
-    for (int64_t j = k / L * L; j <= k; ++j) u[j] = 0;
     if (k + 1 == n)
       break;
+    const int64_t first = (k + 1) / P, begin = (k + 1) / L * L;
+    const Vec<T> minus_u = splat(-before[k]), minus_w = splat(-t.w[k]);
+    for (int64_t j = begin; j < end; j += L)
+      store<T>(u + j,
+               madd(load<T>(before + j), minus_w, madd(load<T>(t.w + j), minus_u, load<T>(a.line(j / P, k) + j % P))));
     const Reflector<T> h = reflect(u, k + 1, end);
     t.e[k] = h.value;
     t.tau[k] = h.tau;
-
-    const int64_t first = (k + 1) / P, begin = first * P;
     in_groups(first, panels, [&](auto group, int64_t p) {
       update_and_sum<T, decltype(group)::value>(a.line(p, 0), a.stride, k + 1, n, before, t.w, u, t.w + p * P,
                                                 before + p * P, t.sum + p * P);
     });
-    for (int64_t j = begin; j <= k; ++j) t.sum[j] = 0;
     const Vec<T> tau = splat(h.tau), along = splat(h.tau * h.tau * dot(t.sum, u, begin, end) * T(-0.5));
-    for (int64_t j = begin; j < end; j += L) store<T>(t.w + j, madd(load<T>(t.sum + j), tau, load<T>(u + j) * along));
+    const Mask<T> here = Mask<T>{} + static_cast<Int<T>>(k);
+    for (int64_t j = first * P; j < end; j += L)
+      store<T>(t.w + j, numbers<T>(j) > here ? madd(load<T>(t.sum + j), tau, load<T>(u + j) * along) : Vec<T>{});
     before = u;
   }
 }

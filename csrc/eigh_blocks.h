@@ -91,7 +91,7 @@ class EighBlocks {
     }
     if (!vectors)
       return;
-    accumulate(a_, form_.u, form_.row, form_.tau, n, space_);
+    accumulate(a_, form_.u, form_.row, form_.tau, n);
     transpose_square(lane.vectors, a_, n);
   }
 

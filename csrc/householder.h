@@ -19,28 +19,37 @@ struct Reflector {
   T tau, value;
 };
 
-// Turns x[first .. end) into (value, 0 ...). On return x is v; x is 0 before `first`, and `end` a multiple of the
-// lanes. Entries are about 1 or smaller: a rest of no length worth the name is left alone (tau = 0).
+// Turns x[first .. end) into (value, 0 ...). On return x is v: 0 down to a multiple of the lanes before `first`; `end`
+// is such a multiple. Entries are about 1 or smaller: a rest of no length worth the name is left alone (tau = 0).
 template <class T>
 LC_INLINE Reflector<T> reflect(T* x, int64_t first, int64_t end) {
-  constexpr T kNothing = sizeof(T) == 4 ? static_cast<T>(1e-26) : static_cast<T>(1e-60);
-  const T head = x[first];
-  x[first] = 0;
-  const int64_t begin = first / kLanes<T> * kLanes<T>;
-  const T rest = dot(x, x, begin, end);
-  if (!(rest > kNothing)) {
-    for (int64_t i = begin; i < end; i += kLanes<T>) store<T>(x + i, Vec<T>{});
-    x[first] = 1;
-    return {0, head};
+  constexpr T kLeast = sizeof(T) == 4 ? static_cast<T>(1e-26) : static_cast<T>(1e-60);
+  constexpr int L = kLanes<T>;
+  const int64_t begin = first / L * L;
+  const Mask<T> number = numbers<T>(begin), at = Mask<T>{} + static_cast<Int<T>>(first);
+  const Vec<T> start = number > at ? load<T>(x + begin) : Vec<T>{};
+  Vec<T> sum0 = start * start, sum1 = {};
+  int64_t i = begin + L;
+  for (; i + 2 * L <= end; i += 2 * L) {
+    sum0 = madd(load<T>(x + i), load<T>(x + i), sum0);
+    sum1 = madd(load<T>(x + i + L), load<T>(x + i + L), sum1);
   }
-  const T square = head * head + rest;
-  const T length = sizeof(T) == 4 ? static_cast<T>(__builtin_sqrtf(static_cast<float>(square)))
-                                  : static_cast<T>(__builtin_sqrt(static_cast<double>(square)));
-  const T value = head < 0 ? length : -length;
-  const Vec<T> scale = splat(1 / (head - value));
-  for (int64_t i = begin; i < end; i += kLanes<T>) store<T>(x + i, load<T>(x + i) * scale);
-  x[first] = 1;
-  return {(value - head) / value, value};
+  if (i < end)
+    sum0 = madd(load<T>(x + i), load<T>(x + i), sum0);
+  const T head = x[first], rest = sum<T>(sum0 + sum1);
+  T tau = 0, value = head, inverse = 0;
+  if (rest > kLeast) {
+    const T square = head * head + rest;
+    const T length = sizeof(T) == 4 ? static_cast<T>(__builtin_sqrtf(static_cast<float>(square)))
+                                    : static_cast<T>(__builtin_sqrt(static_cast<double>(square)));
+    value = head < 0 ? length : -length;
+    inverse = 1 / (head - value);
+    tau = (value - head) / value;
+  }
+  const Vec<T> scale = splat(inverse);
+  store<T>(x + begin, number == at ? splat(T(1)) : start * scale);
+  for (i = begin + L; i < end; i += L) store<T>(x + i, load<T>(x + i) * scale);
+  return {tau, value};
 }
 
 // c[rows][columns] = init + a b over panels [0, panels) of b and c.
@@ -164,19 +173,63 @@ LC_INLINE void turn_rows(const Panels<T>& columns, int64_t panel, const T* rows,
                  count - q < kPanel<T> ? count - q : kPanel<T>, end - begin);
 }
 
+// Reflectors that fit into registers beside four vectors of what they are applied to.
+constexpr int kFew = kRegisters == 32 ? 4 : 2;
+
+// x <- (I - V S V') x, R reflectors in rows, rows [begin, end) of N panels of x.
+template <class T, int R, int N>
+__attribute__((noinline)) void apply_few(T* x, int64_t stride, int64_t begin, int64_t end, const T* rows, int64_t row,
+                                         const T* tau, const T* gram) {
+  constexpr int V = N * kSplit;
+  Vec<T> w[R][V] = {};
+  for (int64_t i = begin; i < end; ++i) {
+    Vec<T> line[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) line[v] = load<T>(x + i * kPanel<T> + vector_at<T>(stride, v));
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) w[r][v] = madd(splat(rows[r * row + i]), line[v], w[r][v]);
+  }
+#pragma GCC unroll 4
+  for (int r = R - 1; r >= 0; --r)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+#pragma GCC unroll 4
+      for (int l = r + 1; l < R; ++l) w[r][v] = madd(splat(gram[r * R + l]), w[l][v], w[r][v]);
+      w[r][v] *= splat(-tau[r]);
+    }
+  for (int64_t i = begin; i < end; ++i)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      T* at = x + i * kPanel<T> + vector_at<T>(stride, v);
+      Vec<T> line = load<T>(at);
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) line = madd(splat(rows[r * row + i]), w[r][v], line);
+      store<T>(at, line);
+    }
+}
+template <class T, int R>
+LC_INLINE void apply_few(const Panels<T>& x, int64_t first, int64_t n, const T* rows, int64_t row, const T* tau) {
+  T gram[R * R];
+  const int64_t begin = first / kLanes<T> * kLanes<T>, end = round_up(n, kLanes<T>);
+  for (int r = 0; r < R; ++r)
+    for (int l = r + 1; l < R; ++l)
+      gram[r * R + l] = dot(rows + (first + r) * row, rows + (first + l) * row, begin, end);
+  in_groups(first / kPanel<T>, panels_of<T>(n), [&](auto panels, int64_t p) {
+    apply_few<T, R, decltype(panels)::value>(x.line(p, 0), x.stride, first, n, rows + first * row, row, tau + first,
+                                             gram);
+  });
+}
+
 // x = H_0 H_1 ... H_n-1, n x n.
 template <class T>
-void accumulate(const Panels<T>& x, const T* rows, int64_t row, const T* tau, int64_t n, const Space<T>& space) {
+void accumulate(const Panels<T>& x, const T* rows, int64_t row, const T* tau, int64_t n) {
   clear(x, n);
-  clear(space.columns, kBlock);
   for (int64_t i = 0; i < n; ++i) x(i, i) = 1;
-  for (int64_t first = (n - 1) / kBlock * kBlock; first >= 0; first -= kBlock) {
-    const int64_t count = n - first < kBlock ? n - first : kBlock;
-    const Block<T> block = {rows + first * row, row, space.columns, space.gram, tau + first, count};
-    turn_rows(space.columns, 0, block.rows, row, count, first, n);
-    gram_of(block, first, n, 0, space.zeros);
-    apply<T, false>(x, first, n, first / kPanel<T>, panels_of<T>(n), block, space.w, space.zeros);
-  }
+  int64_t first = n;
+  for (; first % kFew; --first) apply_few<T, 1>(x, first - 1, n, rows, row, tau);
+  for (; first; first -= kFew) apply_few<T, kFew>(x, first - kFew, n, rows, row, tau);
 }
 
 // y = x', n x n; y's spare rows and columns become 0.

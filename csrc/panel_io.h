@@ -139,6 +139,31 @@ void sort_by(int32_t* order, const T* key, int64_t n) {
   }
 }
 
+template <class T>
+LC_INLINE Vec<T> largest_in_all(Vec<T> a) {
+  if constexpr (kLanes<T> > 8)
+    a = larger(a, swap<8>(a));
+  if constexpr (kLanes<T> > 4)
+    a = larger(a, swap<4>(a));
+  if constexpr (kLanes<T> > 2)
+    a = larger(a, swap<2>(a));
+  return larger(a, swap<1>(a));
+}
+// A bit for each lane.
+template <class T>
+LC_INLINE unsigned lanes_where(Mask<T> a) {
+#if defined(__AVX512F__)
+  return sizeof(T) == 4 ? _mm512_movepi32_mask(bits<__m512i>(a)) : _mm512_movepi64_mask(bits<__m512i>(a));
+#elif defined(__AVX2__)
+  return static_cast<unsigned>(sizeof(T) == 4 ? _mm256_movemask_ps(bits<__m256>(a))
+                                              : _mm256_movemask_pd(bits<__m256d>(a)));
+#else
+  unsigned r = 0;
+  for (int i = 0; i < kLanes<T>; ++i) r |= static_cast<unsigned>(a[i] & 1) << i;
+  return r;
+#endif
+}
+
 // The sign of the entry of largest magnitude, the first of equals, of each vector.
 template <class T>
 void signs_of_rows(const Order<T>& by, const Panels<T>& x, int64_t n) {
@@ -148,11 +173,15 @@ void signs_of_rows(const Order<T>& by, const Panels<T>& x, int64_t n) {
     for (int64_t p = 0; p < panels_of<T>(n); ++p)
       for (int at = 0; at < kPanel<T>; at += kLanes<T>)
         most = larger(most, magnitude<T>(load<T>(row + p * x.stride + at)));
-    T largest = most[0];
-    for (int i = 1; i < kLanes<T>; ++i) largest = most[i] > largest ? most[i] : largest;
-    int64_t j = 0;
-    while (j + 1 < n && x(by.order[r], j) != largest && x(by.order[r], j) != -largest) ++j;
-    by.sign[r] = x(by.order[r], j) < 0 ? T(-1) : T(1);
+    most = largest_in_all<T>(most);
+    for (int64_t j = 0;; j += kLanes<T>) {
+      const Vec<T> v = load<T>(row + j / kPanel<T> * x.stride + j % kPanel<T>);
+      const unsigned found = lanes_where<T>(magnitude<T>(v) == most);
+      if (found) {
+        by.sign[r] = v[__builtin_ctz(found)] < 0 ? T(-1) : T(1);
+        break;
+      }
+    }
   }
 }
 template <class T>

@@ -103,6 +103,26 @@ LC_INLINE V join(V a, V b, Lanes<J...>) {
          __builtin_shufflevector(a, b, (J / H % 2 * L + J / (2 * H) * 2 * H + J % H + H)...);
 }
 
+// Lanes H apart change places.
+template <int H, class V, int... J>
+LC_INLINE V swap(V a, Lanes<J...>) {
+  return __builtin_shufflevector(a, a, (J ^ H)...);
+}
+template <int H, class V>
+LC_INLINE V swap(V a) {
+  return swap<H>(a, typename LaneList<sizeof(V) / sizeof(a[0])>::List{});
+}
+
+template <class T, int... J>
+LC_INLINE Mask<T> numbers(int64_t first, Lanes<J...>) {
+  return Mask<T>{J...} + static_cast<Int<T>>(first);
+}
+// first, first + 1, ... in the lanes.
+template <class T>
+LC_INLINE Mask<T> numbers(int64_t first) {
+  return numbers<T>(first, typename LaneList<kLanes<T>>::List{});
+}
+
 // Lane i is the sum of the lanes of a[i], which is overwritten.
 template <class T>
 LC_INLINE Vec<T> sums(Vec<T> (&a)[kLanes<T>]) {

@@ -22,9 +22,15 @@ constexpr int kStep = 2 * kFused + 1;
 constexpr int64_t kLogSweeps = 32;
 static_assert(kLogSweeps % kFused == 0 && kLogSweeps <= kMostSweeps && kFused <= kSpareBefore);
 
-// What one matrix's rows go through: planes [begin, end) of each group of sweeps, from step[begin] on.
+// What one matrix's rows go through: steps [begin, end) of each group of sweeps. At step t sweep r turns plane t - r.
 struct Passes {
   int32_t begin[kLogSweeps / kFused], end[kLogSweeps / kFused];
+};
+
+// The scale of a row and its inverse, in each lane.
+template <class T>
+struct Carried {
+  Vec<T> d, inverse;
 };
 
 // A log made ready for the matrices in its lanes.
@@ -34,7 +40,7 @@ struct Steps {
   int64_t lane_steps, lane_scales;
   Passes* passes;  // of each lane
   T* staged;       // {kStaged, kStep, lanes}
-  Vec<T>*scales, *inverses;
+  Carried<T>* rows;
 };
 constexpr int64_t kStaged = 16;
 
@@ -48,8 +54,9 @@ Steps<T> take_steps(Carver& carver, int64_t n) {
   s.scale = carver.take<T>(s.lane_scales * L);
   s.passes = carver.take<Passes>(L);
   s.staged = carver.take<T>(kStaged * kStep * L);
-  s.scales = carver.take<Vec<T>>(n);
-  s.inverses = carver.take<Vec<T>>(n);
+  s.rows = carver.take<Carried<T>>(n + 2 * kSpareBefore);
+  if (s.rows)
+    s.rows += kSpareBefore;
   return s;
 }
 
@@ -58,75 +65,107 @@ template <class T>
 LC_INLINE Vec<T> reciprocal(Vec<T> d, Vec<T> estimate) {
   return madd(estimate, madd(-d, estimate, splat(T(1))), estimate);
 }
+// The factors of one rotation, and the rows' new scales; tells which lanes exchange the rows.
 template <class T>
-void prepare(const Steps<T>& out, const SweepLog<T>& log, const Rotation<T>* rotations, int64_t n, int64_t count) {
+LC_INLINE Mask<T> scale_rotation(T* staged, const Rotation<T>& by, Carried<T>& row0, Carried<T>& row1, Mask<T>& any) {
   using V = Vec<T>;
   using M = Mask<T>;
-  constexpr int L = kLanes<T>;
   const V one = splat(T(1)), least = splat(sizeof(T) == 4 ? static_cast<T>(0x1p-40) : static_cast<T>(0x1p-900));
-  for (int64_t i = 0; i < n; ++i) out.scales[i] = out.inverses[i] = one;
+  const V c = by.c, s = by.s, d0 = row0.d, d1 = row1.d, inverse0 = row0.inverse, inverse1 = row1.inverse;
+  const V by_c0 = c * d0, by_c1 = c * d1;
+  const M acts = (s != V{}) | (c != one);
+  const M exchange = (magnitude<T>(s) > magnitude<T>(c)) & (smaller(magnitude<T>(by_c0), magnitude<T>(by_c1)) < least);
+  const V over = one / (exchange ? s : c), ratio = (exchange ? c : s) * over;
+  const V up = ratio * (d1 * inverse0), down = ratio * (d0 * inverse1);
+  store<T>(staged, exchange ? down : up);
+  store<T>(staged + kLanes<T>, exchange ? up : down);
+  row0.d = exchange ? s * d1 : by_c0;
+  row1.d = exchange ? -(s * d0) : by_c1;
+  row0.inverse = acts ? reciprocal<T>(row0.d, over * (exchange ? inverse1 : inverse0)) : inverse0;
+  row1.inverse = acts ? reciprocal<T>(row1.d, over * (exchange ? -inverse0 : inverse1)) : inverse1;
+  any |= acts;
+  return exchange;
+}
+
+template <class T>
+void prepare(const Steps<T>& out, const SweepLog<T>& log, const Rotation<T>* rotations, int64_t n, int64_t count) {
+  using M = Mask<T>;
+  constexpr int L = kLanes<T>;
+  const Carried<T> plain = {splat(T(1)), splat(T(1))};
+  const Rotation<T> none = {splat(T(1)), Vec<T>{}};
+  Carried<T>* const rows = out.rows;
+  for (int64_t i = -kSpareBefore; i < n + kSpareBefore; ++i) rows[i] = plain;
   for (int group = 0; group * kFused < log.sweeps; ++group) {
-    const int first = group * kFused, sweeps = log.sweeps - first < kFused ? log.sweeps - first : kFused;
-    int64_t begin = n, end = 0;
-    for (int r = 0; r < sweeps; ++r) {
-      begin = log.begin[first + r] < begin ? log.begin[first + r] : begin;
-      end = log.end[first + r] > end ? log.end[first + r] : end;
+    // Steps that any sweep takes part in, and those that all do.
+    const int first = group * kFused;
+    int64_t begin = n, end = 0, all_begin = 0, all_end = n, from[kFused], to[kFused];
+    for (int r = 0; r < kFused; ++r) {
+      const bool there = first + r < log.sweeps;
+      from[r] = there ? log.begin[first + r] + r : n;
+      to[r] = there ? log.end[first + r] + r : 0;
+      begin = from[r] < begin ? from[r] : begin;
+      end = to[r] > end ? to[r] : end;
+      all_begin = from[r] > all_begin ? from[r] : all_begin;
+      all_end = to[r] < all_end ? to[r] : all_end;
     }
-    M lo = M{} + static_cast<Int<T>>(n), hi = M{};
-    T* to = out.step + (group * (n + kFused) + begin) * kStep;
+    M lo = M{} + static_cast<Int<T>>(end), hi = M{};
+    T* steps = out.step + (group * (n + kFused) + begin) * kStep;
     T* staged = out.staged;
-    for (int64_t t = begin; t < end + kFused - 1; ++t) {
-      M exchanges = M{};
-      for (int r = 0; r < kFused; ++r, staged += 2 * L) {
-        const int64_t k = t - r;
-        if (r >= sweeps || k < log.begin[first + r] || k >= log.end[first + r]) {
-          store<T>(staged, V{});
-          store<T>(staged + L, V{});
-          continue;
-        }
-        const Rotation<T> by = rotations[(first + r) * n + k];
-        const V d0 = out.scales[k], d1 = out.scales[k + 1], i0 = out.inverses[k], i1 = out.inverses[k + 1];
-        const V c = magnitude<T>(by.c), s = magnitude<T>(by.s);
-        const M exchange = (s > c) & (c * smaller(magnitude<T>(d0), magnitude<T>(d1)) < least);
-        const V major = exchange ? by.s : by.c, inverse = one / major, ratio = (exchange ? by.c : by.s) * inverse;
-        const V up = ratio * (d1 * i0), down = ratio * (d0 * i1);
-        store<T>(staged, exchange ? down : up);
-        store<T>(staged + L, exchange ? -up : -down);
-        const M plane = M{} + static_cast<Int<T>>(k), acts = (by.s != V{}) | (by.c != one);
-        out.scales[k] = major * (exchange ? d1 : d0);
-        out.scales[k + 1] = major * (exchange ? -d0 : d1);
-        out.inverses[k] = acts ? reciprocal<T>(out.scales[k], inverse * (exchange ? i1 : i0)) : i0;
-        out.inverses[k + 1] = acts ? reciprocal<T>(out.scales[k + 1], inverse * (exchange ? -i0 : i1)) : i1;
-        exchanges |= exchange & (Int<T>(1) << r);
-        lo = acts & (plane < lo) ? plane : lo;
-        hi = acts & (plane >= hi) ? plane + 1 : hi;
+    Carried<T> carried[kFused];
+    for (int r = 0; r < kFused; ++r) carried[r] = rows[begin - r];
+    const auto take = [&](int64_t t, auto rotation) LC_LAMBDA {
+      Carried<T> row = rows[t + 1];
+      M exchanges = M{}, any = M{};
+#pragma GCC unroll 4
+      for (int r = 0; r < kFused; ++r) {
+        exchanges |= scale_rotation(staged + 2 * r * L, rotation(r), carried[r], row, any) & (Int<T>(1) << r);
+        const Carried<T> done = carried[r];
+        carried[r] = row;
+        row = done;
       }
-      store<T>(staged, bits<V>(exchanges));
-      staged += L;
-      if (staged == out.staged + kStaged * kStep * L || t == end + kFused - 2) {
-        const int64_t rows = (staged - out.staged) / L;
-        transpose<T>(to, out.lane_steps, out.staged, L, rows, count);
-        to += rows;
+      rows[t + 1 - kFused] = row;
+      store<T>(staged + 2 * kFused * L, bits<Vec<T>>(exchanges));
+      staged += kStep * L;
+      const M step = M{} + static_cast<Int<T>>(t);
+      lo = any & (step < lo) ? step : lo;
+      hi = any ? step + 1 : hi;
+      if (staged == out.staged + kStaged * kStep * L || t + 1 == end) {
+        const int64_t filled = (staged - out.staged) / L;
+        transpose<T>(steps, out.lane_steps, out.staged, L, filled, count);
+        steps += filled;
         staged = out.staged;
       }
-    }
+    };
+    const Rotation<T>* const sweep = rotations + first * n;
+    int64_t t = begin;
+    for (; t < end && t < all_begin; ++t)
+      take(t, [&](int r) LC_LAMBDA -> const Rotation<T>& {
+        return t >= from[r] && t < to[r] ? sweep[r * n + t - r] : none;
+      });
+    for (; t < all_end; ++t) take(t, [&](int r) LC_LAMBDA -> const Rotation<T>& { return sweep[r * n + t - r]; });
+    for (; t < end; ++t)
+      take(t, [&](int r) LC_LAMBDA -> const Rotation<T>& {
+        return t >= from[r] && t < to[r] ? sweep[r * n + t - r] : none;
+      });
+    for (int r = 0; r < kFused; ++r) rows[end - r] = carried[r];
     for (int64_t lane = 0; lane < count; ++lane) {
       out.passes[lane].begin[group] = static_cast<int32_t>(lo[lane]);
       out.passes[lane].end[group] = static_cast<int32_t>(hi[lane]);
     }
   }
-  transpose<T>(out.scale, out.lane_scales, reinterpret_cast<const T*>(out.scales), L, n, count);
+  for (int64_t i = 0; i < n; ++i)
+    for (int64_t lane = 0; lane < count; ++lane) out.scale[lane * out.lane_scales + i] = rows[i].d[lane];
 }
 
 // Rows from x on, in N panels, through `count` steps.
 template <class T, int N>
 __attribute__((noinline)) void rotate(T* x, int64_t stride, const T* step, int64_t count) {
   constexpr int V = N * kSplit, P = kPanel<T>;
-  Vec<T> carry[kFused][V];
+  Vec<T> carried[kFused][V];
 #pragma GCC unroll 4
   for (int r = 0; r < kFused; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) carry[r][v] = load<T>(x - r * P + vector_at<T>(stride, v));
+    for (int v = 0; v < V; ++v) carried[r][v] = load<T>(x - r * P + vector_at<T>(stride, v));
   for (const T* const last = step + count * kStep; step < last; step += kStep, x += P) {
     Vec<T> row[V];
 #pragma GCC unroll 4
@@ -134,19 +173,14 @@ __attribute__((noinline)) void rotate(T* x, int64_t stride, const T* step, int64
     Int<T> exchanges;
     std::memcpy(&exchanges, step + 2 * kFused, sizeof exchanges);
     if (__builtin_expect(exchanges != 0, 0)) {
-      for (int r = 0; r < kFused; ++r)
-        if (exchanges >> r & 1)
-          for (int v = 0; v < V; ++v) {
-            const Vec<T> other = row[v];
-            row[v] = madd(splat(step[2 * r]), carry[r][v], other);
-            carry[r][v] = madd(splat(step[2 * r + 1]), other, carry[r][v]);
-          }
-        else
-          for (int v = 0; v < V; ++v) {
-            const Vec<T> other = row[v];
-            row[v] = madd(splat(step[2 * r]), other, carry[r][v]);
-            carry[r][v] = madd(splat(step[2 * r + 1]), carry[r][v], other);
-          }
+      for (int r = 0; r < kFused; ++r) {
+        const Vec<T> a = splat(step[2 * r]), minus_b = splat(-step[2 * r + 1]);
+        for (int v = 0; v < V; ++v) {
+          const Vec<T> x0 = carried[r][v], x1 = row[v];
+          row[v] = exchanges >> r & 1 ? madd(a, x0, x1) : madd(a, x1, x0);
+          carried[r][v] = exchanges >> r & 1 ? madd(minus_b, x1, x0) : madd(minus_b, x0, x1);
+        }
+      }
     } else {
 #pragma GCC unroll 4
       for (int r = 0; r < kFused; ++r) {
@@ -155,9 +189,9 @@ __attribute__((noinline)) void rotate(T* x, int64_t stride, const T* step, int64
         pin(b);
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
-          const Vec<T> other = row[v];
-          row[v] = madd(a, other, carry[r][v]);
-          carry[r][v] = madd(b, carry[r][v], other);
+          const Vec<T> x0 = carried[r][v], x1 = row[v];
+          row[v] = madd(a, x1, x0);
+          carried[r][v] = madd(-b, x0, x1);
         }
       }
     }
@@ -165,7 +199,9 @@ __attribute__((noinline)) void rotate(T* x, int64_t stride, const T* step, int64
     for (int v = 0; v < V; ++v) store<T>(x + (1 - kFused) * P + vector_at<T>(stride, v), row[v]);
   }
 #pragma GCC unroll 4
-  for (int v = 0; v < V; ++v) store<T>(x + (1 - kFused) * P + vector_at<T>(stride, v), carry[kFused - 1][v]);
+  for (int r = 0; r < kFused; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) store<T>(x - r * P + vector_at<T>(stride, v), carried[r][v]);
 }
 
 // All sweeps of a log on the n rows of x, the matrix in `lane`.
@@ -180,14 +216,15 @@ void rotate(const Panels<T>& x, const Steps<T>& steps, int sweeps, int64_t lane,
       lowest = passes.begin[g] < lowest ? passes.begin[g] : lowest;
       highest = passes.end[g] > highest ? passes.end[g] : highest;
     }
+  lowest = lowest < kFused ? 0 : lowest - kFused + 1;
+  highest = highest < n ? highest : n - 1;
   in_groups(0, panels_of<T>(n), [&](auto panels, int64_t p) {
     constexpr int N = decltype(panels)::value;
     for (int g = 0; g < groups; ++g) {
       const int64_t begin = passes.begin[g], end = passes.end[g];
       if (begin < end)
         rotate<T, N>(x.line(p, begin), x.stride,
-                     steps.step + lane * steps.lane_steps + (g * (n + kFused) + begin) * kStep,
-                     end - begin + kFused - 1);
+                     steps.step + lane * steps.lane_steps + (g * (n + kFused) + begin) * kStep, end - begin);
     }
     for (int64_t i = lowest; i <= highest; ++i) {
       const Vec<T> by = splat(scale[i]);

@@ -133,9 +133,9 @@ class SvdBlocks {
     }
     if (!parked)
       return;
-    accumulate(product_, form_.u, form_.row, form_.tau_u, n, space_);
+    accumulate(product_, form_.u, form_.row, form_.tau_u, n);
     transpose_square(lane.left, product_, n);
-    accumulate(product_, form_.v, form_.row, form_.tau_v, n, space_);
+    accumulate(product_, form_.v, form_.row, form_.tau_v, n);
     transpose_square(lane.right, product_, n);
   }
 
