@@ -29,6 +29,7 @@ Header, Tensors = dict[str, Any], dict[str, np.ndarray]
 MODELS: dict[str, Callable[[], Any]] = {
     "VAE": lambda: lc.VAE(2, (3,), epochs=2, batch_size=8, random_state=0).fit(X),
     "PCA": lambda: lc.PCA(2, whiten=True, svd_solver="randomized", random_state=0).fit(X),
+    "IncrementalPCA": lambda: lc.IncrementalPCA(2).partial_fit(X[:9]).partial_fit(X[9:]),
 }
 
 

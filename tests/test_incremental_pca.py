@@ -436,7 +436,7 @@ def test_ctrl_c_keeps_what_was_taken_in(kind: str, monkeypatch: pytest.MonkeyPat
     assert moments(model) == untouched
 
 
-@pytest.mark.parametrize("damage", ["count", "gram", "shape", "negative", "missing"])
+@pytest.mark.parametrize("damage", ["count", "gram", "shape", "empty", "flat", "negative", "missing"])
 def test_a_file_that_cannot_be(damage: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     model = lc.IncrementalPCA(2).fit(X)
     header, arrays = model._describe()
@@ -444,6 +444,8 @@ def test_a_file_that_cannot_be(damage: str, monkeypatch: pytest.MonkeyPatch, tmp
         "count": {"count": np.array([1.0])},
         "gram": {"gram": arrays["gram"] * np.nan},
         "shape": {"gram": np.eye(4)},
+        "empty": {"gram": np.zeros((0, 0))},
+        "flat": {"gram": np.ones(3)},
         "negative": {"gram": -arrays["gram"]},
         "missing": {"gram": None},
     }

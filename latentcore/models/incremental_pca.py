@@ -298,8 +298,10 @@ class IncrementalPCA(PCA):
                 raise ValueError(f"tensors: {name!r} is missing")
         count, gram = arrays["count"], arrays["gram"]
         check_tensor("count", count, "float64", (1,))
+        if gram.ndim != 2 or not gram.size:
+            raise ValueError(f"gram: expected a square matrix, got shape {gram.shape}")
         check_tensor("gram", gram, "float64", gram.shape[:1] * 2)
-        if not (1 < count[0] < math.inf and np.isfinite(gram).all() and gram.diagonal().min(initial=0) >= 0):
+        if not (1 < count[0] < math.inf and np.isfinite(gram).all() and gram.diagonal().min() >= 0):
             raise ValueError("gram: expected finite numbers, those of the diagonal at least 0, of more than one row")
         self._become(Moments(len(gram), backend), "")
         self._stale = False
