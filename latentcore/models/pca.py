@@ -97,10 +97,12 @@ class PCA(Model):
         Ctrl-C, leaves the model as it was. Raises TypeError or ValueError."""
         X = as_array(X, "X")
         dtype = kept_dtype(X)
-        X = check_array(X, "X", dtype)
+        X = check_array(X, "X", dtype, validate=sample_weight is not None)
         rows = _rows(X, sample_weight)
         with np.errstate(over="ignore", invalid="ignore"):
             spectrum, seed = self._solve(rows)
+        if not math.isfinite(spectrum.total):
+            check_array(X, "X", dtype)  # the sums know of NaN and infinity: no pass of its own looks for them
         self._set_spectrum(spectrum, dtype, seed)
         return self
 
@@ -148,7 +150,7 @@ class PCA(Model):
         """Makes the model that of a spectrum, for data of a dtype: what every way of fitting ends with; from a sum of
         weights, a mean and a Gram matrix, ``of_moments`` makes a spectrum."""
         if not math.isfinite(spectrum.total):
-            raise ValueError("X: expected numbers whose variance is finite in float64, or in float32 where they are that")
+            raise ValueError("X: expected numbers whose squares are finite, in float32 if they are that, got larger ones")
         k = self._check_components(spectrum.rank, spectrum.rows >= len(spectrum.mean))
         if k is None and isinstance(self.n_components, str):
             k = most_likely(spectrum.variance, spectrum.count)

@@ -128,8 +128,6 @@ def by_covariance(rows: Rows, backend: str) -> Spectrum:
 
 def of_moments(count: float, mean: np.ndarray, gram: np.ndarray, rows: int, backend: str) -> Spectrum:
     """From the sum of weights, the mean and the Gram matrix about it (f, f)."""
-    if not np.isfinite(gram).all():
-        raise ValueError(f"X: expected numbers whose squares are finite, got a mean of up to {np.abs(mean).max():g}")
     values, vectors = eigh(gram / (count - 1), validate=False, backend=backend)
     rank = min(rows, len(mean))
     variance = np.maximum(values[::-1][:rank], 0)
@@ -210,7 +208,8 @@ def by_random_projections(rows: Rows, k: int, oversamples: int, powers: int | No
             image += data[part].T @ (data[part] @ subspace.astype(data.dtype))
         values, vectors = eigh(subspace.T @ image / (rows.count - 1), validate=False, backend=backend)
         variance, turned = np.maximum(values[::-1][:k], 0), subspace @ vectors[:, ::-1][:, :k]
-        if powers is None and (np.abs(variance - before) <= _SETTLED * variance).all():
+        settled = powers is None and (np.abs(variance - before) <= _SETTLED * variance).all()
+        if settled or not math.isfinite(total):
             break
         before, subspace = variance, image
     return Spectrum(rows.count, rows.n, mean, variance, total / (rows.count - 1), lambda k: _oriented(turned[:, :k].T))
