@@ -97,7 +97,7 @@ def test_a_row_does_not_depend_on_its_company(zeros: float) -> None:
 
 def test_there_is_no_prior_to_sample() -> None:
     model = fresh()
-    with pytest.raises(TypeError, match="model: expected a VAE, got Autoencoder"):
+    with pytest.raises(TypeError, match=r"model: expected a VAE.* got Autoencoder"):
         lc.sample(model, 3)
     assert not hasattr(model, "log_likelihood")
 
