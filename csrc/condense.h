@@ -68,7 +68,7 @@ LC_INLINE Vec<T> gather(const T* p, Lanes<J...>) {
   return Vec<T>{p[J * kPanel<T>]...};
 }
 
-// Vectors of one length, {n} with room for a block of rows after them.
+// n numbers, with room for a block of rows after them.
 template <class T>
 LC_INLINE T* take_vector(Carver& carver, int64_t n) {
   return carver.take<T>(round_up(n, kPanel<T>) + kSpareAfter);
@@ -78,105 +78,176 @@ LC_INLINE void clear_vector(T* x, int64_t n) {
   std::memset(x, 0, (round_up(n, kPanel<T>) + kSpareAfter) * sizeof(T));
 }
 
-// A = U B V' for the n x n matrix a, which is overwritten: B's diagonal in d, superdiagonal in e[n - 1]; the reflectors
-// of U in rows of u (v_k in row k from k on), those of V in rows of v (from k + 1 on); `row` is a multiple of a panel.
+// Matrices that are reduced together, step by step, so that one fills the waits of the other; that pays while both are
+// in the first-level cache.
+constexpr int kTogether = 2;
 template <class T>
-struct Bidiagonal {
-  T *d, *e;
-  T *u, *v, *tau_u, *tau_v;
-  int64_t row;
-  T *x, *y, *zeros;  // vectors
-};
-template <class T>
-void bidiagonalize(const Panels<T>& a, int64_t n, const Bidiagonal<T>& b) {
-  constexpr int P = kPanel<T>, L = kLanes<T>;
-  const int64_t panels = panels_of<T>(n), end = panels * P;
-  std::memset(b.u, 0, n * b.row * sizeof(T));
-  std::memset(b.v, 0, n * b.row * sizeof(T));
-  clear_vector(b.x, n);
-  clear_vector(b.y, n);
-  clear_vector(b.zeros, n);
-  const T *u_before = b.zeros, *v_before = b.zeros;
-  for (int64_t k = 0; k < n; ++k) {
-    T *u = b.u + k * b.row, *v = b.v + k * b.row;
-    const Vec<T> minus_y = splat(-b.y[k]), minus_v = splat(-v_before[k]);
-    for (int64_t i = k / L * L; i < end; i += L)
-      store<T>(u + i, madd(load<T>(b.x + i), minus_v,
-                           madd(load<T>(u_before + i), minus_y, gather(&a(i, k), typename LaneList<L>::List{}))));
-    const Reflector<T> left = reflect(u, k, end);
-    b.d[k] = left.value;
-    b.tau_u[k] = left.tau;
-    b.tau_v[k] = 0;
-    if (k + 1 == n)
-      break;
-
-    const int64_t first = (k + 1) / P, begin = (k + 1) / L * L;
-    in_groups(first, panels, [&](auto group, int64_t p) {
-      update_and_sum<T, decltype(group)::value>(a.line(p, 0), a.stride, k, n, u_before, b.x, u, b.y + p * P,
-                                                v_before + p * P, b.y + p * P);
-    });
-    const Vec<T> tau = splat(left.tau);
-    const Mask<T> here = Mask<T>{} + static_cast<Int<T>>(k);
-    for (int64_t j = first * P; j < end; j += L) {
-      const Vec<T> y = numbers<T>(j) > here ? load<T>(b.y + j) * tau : Vec<T>{};
-      store<T>(b.y + j, y);
-      if (j >= begin)
-        store<T>(v + j, load<T>(a.line(j / P, k) + j % P) - y);
-    }
-    const Reflector<T> right = reflect(v, k + 1, end);
-    b.e[k] = right.value;
-    b.tau_v[k] = right.tau;
-    const Vec<T> along = splat(-dot(b.y, v, begin, end)), tau_x = splat(right.tau);
-    multiply_rows(a, begin, end, first, panels, v, [&](int64_t i, Vec<T> x) LC_LAMBDA {
-      store<T>(b.x + i, numbers<T>(i) > here ? madd(load<T>(u + i), along, x) * tau_x : Vec<T>{});
-    });
-    u_before = u;
-    v_before = v;
-  }
+LC_INLINE bool pays_together(int64_t n) {
+  return n * n * static_cast<int64_t>(sizeof(T)) <= 16384;
 }
 
-// A = Q T Q' for the symmetric n x n matrix a, which is overwritten: T's diagonal in d, off-diagonal in e[n - 1]; the
-// reflectors of Q in rows of u (v_k in row k from k + 1 on).
+// A = U B V' for the n x n matrix a, which is overwritten: B's diagonal in d, superdiagonal in e[n - 1]; U's
+// reflectors, v_k from row k on, V's from k + 1 on.
 template <class T>
-struct Tridiagonal {
-  T *d, *e;
-  T *u, *tau;
-  int64_t row;
-  T *w, *sum, *zeros;  // vectors
+struct Bidiagonal {
+  Panels<T> a;
+  ReflectorRows<T> left, right;
+  T *d, *e, *x, *y;  // a's pending update is minus left[k - 1] y minus x right[k - 1]
+  int64_t n, panels;
+
+  static constexpr int P = kPanel<T>, L = kLanes<T>;
+
+  void begin() {
+    clear(left, n);
+    clear(right, n);
+    clear_vector(x, n);
+    clear_vector(y, n);
+  }
+  LC_INLINE void reflect_column(int64_t k) {
+    T* u = left[k];
+    const T* before = left[k - 1];
+    const Vec<T> minus_y = splat(-y[k]), minus_v = splat(-right[k - 1][k]);
+    for (int64_t i = k / L * L; i < panels * P; i += L)
+      store<T>(u + i, madd(load<T>(x + i), minus_v,
+                           madd(load<T>(before + i), minus_y, gather(&a(i, k), typename LaneList<L>::List{}))));
+    const Reflector<T> h = reflect(u, k, panels * P);
+    d[k] = h.value;
+    left.tau[k] = h.tau;
+  }
+  LC_INLINE void update(int64_t k) {
+    in_groups((k + 1) / P, panels, [&](auto group, int64_t p) LC_LAMBDA {
+      update_and_sum<T, decltype(group)::value>(a.line(p, 0), a.stride, k, n, left[k - 1], x, left[k], y + p * P,
+                                                right[k - 1] + p * P, y + p * P);
+    });
+  }
+  LC_INLINE void reflect_row(int64_t k) {
+    T* v = right[k];
+    const int64_t begin = (k + 1) / L * L;
+    const Vec<T> tau = splat(left.tau[k]);
+    const Mask<T> here = Mask<T>{} + static_cast<Int<T>>(k);
+    for (int64_t j = (k + 1) / P * P; j < panels * P; j += L) {
+      const Vec<T> part = numbers<T>(j) > here ? load<T>(y + j) * tau : Vec<T>{};
+      store<T>(y + j, part);
+      if (j >= begin)
+        store<T>(v + j, load<T>(a.line(j / P, k) + j % P) - part);
+    }
+    const Reflector<T> h = reflect(v, k + 1, panels * P);
+    e[k] = h.value;
+    right.tau[k] = h.tau;
+  }
+  LC_INLINE void multiply(int64_t k) {
+    const T *u = left[k], *v = right[k];
+    const int64_t begin = (k + 1) / L * L;
+    const Vec<T> along = splat(-dot(y, v, begin, panels * P)), tau = splat(right.tau[k]);
+    const Mask<T> here = Mask<T>{} + static_cast<Int<T>>(k);
+    multiply_rows(a, begin, n, (k + 1) / P, panels, v, [&](int64_t i, Vec<T> part) LC_LAMBDA {
+      store<T>(x + i, numbers<T>(i) > here ? madd(load<T>(u + i), along, part) * tau : Vec<T>{});
+    });
+  }
 };
 template <class T>
-void tridiagonalize(const Panels<T>& a, int64_t n, const Tridiagonal<T>& t) {
-  constexpr int P = kPanel<T>, L = kLanes<T>;
-  const int64_t panels = panels_of<T>(n), end = panels * P;
-  std::memset(t.u, 0, n * t.row * sizeof(T));
-  clear_vector(t.w, n);
-  clear_vector(t.sum, n);
-  clear_vector(t.zeros, n);
-  const T* before = t.zeros;
+Bidiagonal<T> take_bidiagonal(Carver& carver, int64_t n) {
+  return {take_panels<T>(carver, n, n),
+          take_reflectors<T>(carver, n),
+          take_reflectors<T>(carver, n),
+          carver.take<T>(n),
+          carver.take<T>(n),
+          take_vector<T>(carver, n),
+          take_vector<T>(carver, n),
+          n,
+          panels_of<T>(n)};
+}
+
+template <int Q, class T>
+__attribute__((noinline)) void bidiagonalize(Bidiagonal<T>* of) {
+  const int64_t n = of->n;
+  for (int q = 0; q < Q; ++q) of[q].begin();
   for (int64_t k = 0; k < n; ++k) {
-    T* u = t.u + k * t.row;
-    t.d[k] = a(k, k) - 2 * before[k] * t.w[k];
-    t.tau[k] = 0;
+#pragma GCC unroll 4
+    for (int q = 0; q < Q; ++q) of[q].reflect_column(k);
     if (k + 1 == n)
       break;
-    const int64_t first = (k + 1) / P, begin = (k + 1) / L * L;
-    const Vec<T> minus_u = splat(-before[k]), minus_w = splat(-t.w[k]);
-    for (int64_t j = begin; j < end; j += L)
-      store<T>(u + j,
-               madd(load<T>(before + j), minus_w, madd(load<T>(t.w + j), minus_u, load<T>(a.line(j / P, k) + j % P))));
-    const Reflector<T> h = reflect(u, k + 1, end);
-    t.e[k] = h.value;
-    t.tau[k] = h.tau;
-    in_groups(first, panels, [&](auto group, int64_t p) {
-      update_and_sum<T, decltype(group)::value>(a.line(p, 0), a.stride, k + 1, n, before, t.w, u, t.w + p * P,
-                                                before + p * P, t.sum + p * P);
-    });
-    const Vec<T> tau = splat(h.tau), along = splat(h.tau * h.tau * dot(t.sum, u, begin, end) * T(-0.5));
-    const Mask<T> here = Mask<T>{} + static_cast<Int<T>>(k);
-    for (int64_t j = first * P; j < end; j += L)
-      store<T>(t.w + j, numbers<T>(j) > here ? madd(load<T>(t.sum + j), tau, load<T>(u + j) * along) : Vec<T>{});
-    before = u;
+#pragma GCC unroll 4
+    for (int q = 0; q < Q; ++q) of[q].update(k);
+#pragma GCC unroll 4
+    for (int q = 0; q < Q; ++q) of[q].reflect_row(k);
+#pragma GCC unroll 4
+    for (int q = 0; q < Q; ++q) of[q].multiply(k);
   }
+  for (int q = 0; q < Q; ++q) of[q].right.tau[n - 1] = 0;
+}
+
+// A = Q T Q' for the symmetric n x n matrix a, which is overwritten: T's diagonal in d, off-diagonal in e[n - 1]; Q's
+// reflectors, v_k from row k + 1 on.
+template <class T>
+struct Tridiagonal {
+  Panels<T> a;
+  ReflectorRows<T> left;
+  T *d, *e, *w, *sum;  // a's pending update is minus left[k - 1] w' minus w left[k - 1]'
+  int64_t n, panels;
+
+  static constexpr int P = kPanel<T>, L = kLanes<T>;
+
+  void begin() {
+    clear(left, n);
+    clear_vector(w, n);
+    clear_vector(sum, n);
+  }
+  LC_INLINE void reflect_row(int64_t k) {
+    T* u = left[k];
+    const T* before = left[k - 1];
+    d[k] = a(k, k) - 2 * before[k] * w[k];
+    const Vec<T> minus_u = splat(-before[k]), minus_w = splat(-w[k]);
+    for (int64_t j = (k + 1) / L * L; j < panels * P; j += L)
+      store<T>(u + j,
+               madd(load<T>(before + j), minus_w, madd(load<T>(w + j), minus_u, load<T>(a.line(j / P, k) + j % P))));
+    if (k + 1 == n)
+      return;
+    const Reflector<T> h = reflect(u, k + 1, panels * P);
+    e[k] = h.value;
+    left.tau[k] = h.tau;
+  }
+  LC_INLINE void update(int64_t k) {
+    in_groups((k + 1) / P, panels, [&](auto group, int64_t p) LC_LAMBDA {
+      update_and_sum<T, decltype(group)::value>(a.line(p, 0), a.stride, k + 1, n, left[k - 1], w, left[k], w + p * P,
+                                                left[k - 1] + p * P, sum + p * P);
+    });
+  }
+  LC_INLINE void multiply(int64_t k) {
+    const T *u = left[k], t = left.tau[k];
+    const Vec<T> tau = splat(t), along = splat(t * t * dot(sum, u, (k + 1) / L * L, panels * P) * T(-0.5));
+    const Mask<T> here = Mask<T>{} + static_cast<Int<T>>(k);
+    for (int64_t j = (k + 1) / P * P; j < panels * P; j += L)
+      store<T>(w + j, numbers<T>(j) > here ? madd(load<T>(sum + j), tau, load<T>(u + j) * along) : Vec<T>{});
+  }
+};
+template <class T>
+Tridiagonal<T> take_tridiagonal(Carver& carver, int64_t n) {
+  return {take_panels<T>(carver, n, n),
+          take_reflectors<T>(carver, n),
+          carver.take<T>(n),
+          carver.take<T>(n),
+          take_vector<T>(carver, n),
+          take_vector<T>(carver, n),
+          n,
+          panels_of<T>(n)};
+}
+
+template <int Q, class T>
+__attribute__((noinline)) void tridiagonalize(Tridiagonal<T>* of) {
+  const int64_t n = of->n;
+  for (int q = 0; q < Q; ++q) of[q].begin();
+  for (int64_t k = 0; k < n; ++k) {
+#pragma GCC unroll 4
+    for (int q = 0; q < Q; ++q) of[q].reflect_row(k);
+    if (k + 1 == n)
+      break;
+#pragma GCC unroll 4
+    for (int q = 0; q < Q; ++q) of[q].update(k);
+#pragma GCC unroll 4
+    for (int q = 0; q < Q; ++q) of[q].multiply(k);
+  }
+  for (int q = 0; q < Q; ++q) of[q].left.tau[n - 1] = 0;
 }
 
 }  // namespace LC_ISA

@@ -14,15 +14,13 @@ template <class T>
 class EighBlocks {
  public:
   EighBlocks(Carver carver, int64_t n) : n_(n) {
-    const int64_t row = round_up(n, kPanel<T>) + kPanel<T>;
-    a_ = take_panels<T>(carver, n, n);
-    space_ = take_space<T>(carver, n, n);
-    form_ = {carver.take<T>(n),         carver.take<T>(n),         carver.take<T>(n * row),  carver.take<T>(n), row,
-             take_vector<T>(carver, n), take_vector<T>(carver, n), take_vector<T>(carver, n)};
-    for (Lane& lane : lane_) lane.vectors = take_panels<T>(carver, n, n);
-    d_ = carver.take<Vec<T>>(n);
-    e_ = carver.take<Vec<T>>(n);
-    log_.right = carver.take<Rotation<T>>(kLogSweeps * n);
+    for (Tridiagonal<T>& form : form_) form = take_tridiagonal<T>(carver, n);
+    product_ = take_panels<T>(carver, n, n);
+    groups_ = groups_of<T>(n);
+    for (int i = 0; i < groups_ * kLanes<T>; ++i) lane_[i].vectors = take_panels<T>(carver, n, n);
+    d_ = carver.take<Vec<T>>(n * groups_);
+    e_ = carver.take<Vec<T>>(n * groups_);
+    log_.right = carver.take<Rotation<T>>(kLogSweeps * n * groups_);
     log_.left = nullptr;
     log_.capacity = kLogSweeps;
     steps_ = take_steps<T>(carver, n);
@@ -33,31 +31,38 @@ class EighBlocks {
 
   void run(T* w, T* v, uint32_t* status, const T* c, int64_t count) {
     const int64_t n = n_;
-    clear(space_, n);
-    for (int64_t i = 0; i < n; ++i) d_[i] = e_[i] = Vec<T>{};
-    for (int64_t i = 0; i < count; ++i) reduce(i, v != nullptr, c + i * n * n);
+    used_ = static_cast<int>(divide_up(count, kLanes<T>));
+    for (int64_t i = 0; i < n * used_; ++i) d_[i] = e_[i] = Vec<T>{};
+    const int together = pays_together<T>(n) ? kTogether : 1;
+    for (int64_t i = 0; i < count; i += together) {
+      const int here = count - i < together ? static_cast<int>(count - i) : together;
+      for (int q = 0; q < here; ++q) load(i + q, form_[q].a, c + (i + q) * n * n);
+      if (here == kTogether)
+        tridiagonalize<kTogether>(form_);
+      else
+        tridiagonalize<1>(form_);
+      for (int q = 0; q < here; ++q) keep(i + q, form_[q], v != nullptr);
+    }
 
-    Mask<T> failed[1];
-    if (v)
-      tridiagonal_qr<T, 1, true>(n, d_, e_, &log_, failed, [&](const SweepLog<T>& log) {
-        prepare(steps_, log, log.right, n, count);
-        for (int64_t i = 0; i < count; ++i) rotate(lane_[i].vectors, steps_, log.sweeps, i, n);
-      });
+    Mask<T> failed[kGroups];
+    if (used_ == 1)
+      diagonalize<1>(failed, count, v != nullptr);
     else
-      tridiagonal_qr<T, 1, false>(n, d_, e_, nullptr, failed, [](const SweepLog<T>&) {});
+      diagonalize<kGroups>(failed, count, v != nullptr);
 
     for (int64_t i = 0; i < count; ++i) {
       const Lane& lane = lane_[i];
-      status[i] = lane.bad ? 2 : failed[0][i] ? 1 : 0;
+      status[i] = lane.bad ? 2 : failed[i / kLanes<T>][i % kLanes<T>] ? 1 : 0;
       if (status[i]) {
         fill_nan(w + i * n, n);
         if (v)
           fill_nan(v + i * n * n, n * n);
         continue;
       }
-      for (int64_t k = 0; k < n; ++k) form_.d[k] = d_[k][i];
-      sort_by<T, false>(order_.order, form_.d, n);
-      for (int64_t r = 0; r < n; ++r) w[i * n + r] = form_.d[order_.order[r]] * lane.up + T(0);
+      T* const d = form_->d;
+      for (int64_t k = 0; k < n; ++k) d[k] = d_[k * used_ + i / kLanes<T>][i % kLanes<T>];
+      sort_by<T, false>(order_.order, d, n);
+      for (int64_t r = 0; r < n; ++r) w[i * n + r] = d[order_.order[r]] * lane.up + T(0);
       if (!v)
         continue;
       signs_of_rows(order_, lane.vectors, n);
@@ -72,8 +77,23 @@ class EighBlocks {
     bool bad;
   };
 
-  // The tridiagonal form of a matrix into its lane of d, e; its reflectors into the lane's vectors.
-  void reduce(int64_t i, bool vectors, const T* c) {
+  template <int G>
+  void diagonalize(Mask<T>* failed, int64_t count, bool vectors) {
+    const int64_t n = n_;
+    if (!vectors)
+      return tridiagonal_qr<T, G, false>(n, d_, e_, nullptr, failed, [](const SweepLog<T>&) {});
+    tridiagonal_qr<T, G, true>(n, d_, e_, &log_, failed, [&](const SweepLog<T>& log) {
+      for (int g = 0; g < G; ++g) {
+        Lane* const lane = lane_ + g * kLanes<T>;
+        const int64_t rest = count - g * kLanes<T>, here = rest < kLanes<T> ? rest : kLanes<T>;
+        prepare<T, G>(steps_, log, log.right + g, n, here);
+        for (int64_t i = 0; i < here; ++i) rotate(lane[i].vectors, steps_, log.sweeps, i, n);
+      }
+    });
+  }
+
+  // A matrix, scaled, into x.
+  void load(int64_t i, const Panels<T>& x, const T* c) {
     const int64_t n = n_;
     Lane& lane = lane_[i];
     Int<T> largest = 0;
@@ -81,25 +101,29 @@ class EighBlocks {
     const auto scale = lanes::scale_of<T>(Mask<T>{} + largest);
     lane.bad = scale.bad[0] != 0;
     lane.up = scale.up[0];
-    clear(a_, n);
+    clear(x, n);
     if (!lane.bad)
-      copy_in_symmetric(a_, c, n, scale.down[0]);
-    tridiagonalize(a_, n, form_);
+      copy_in_symmetric(x, c, n, scale.down[0]);
+  }
+
+  // The tridiagonal form into its lane of d, e; its reflectors into the lane's vectors.
+  void keep(int64_t i, const Tridiagonal<T>& form, bool vectors) {
+    const int64_t n = n_;
     for (int64_t k = 0; k < n; ++k) {
-      d_[k][i] = form_.d[k];
-      e_[k][i] = k + 1 < n ? form_.e[k] : T(0);
+      d_[k * used_ + i / kLanes<T>][i % kLanes<T>] = form.d[k];
+      e_[k * used_ + i / kLanes<T>][i % kLanes<T>] = k + 1 < n ? form.e[k] : T(0);
     }
     if (!vectors)
       return;
-    accumulate(a_, form_.u, form_.row, form_.tau, n);
-    transpose_square(lane.vectors, a_, n);
+    accumulate(product_, form.left, n);
+    transpose_square(lane_[i].vectors, product_, n);
   }
 
   int64_t n_;
-  Panels<T> a_;
-  Space<T> space_;
-  Tridiagonal<T> form_;
-  Lane lane_[kLanes<T>];
+  Tridiagonal<T> form_[kTogether];
+  Panels<T> product_;
+  Lane lane_[kGroups * kLanes<T>];
+  int groups_, used_ = 0;  // groups of lanes that there is room for, and those of this run
   Vec<T>*d_, *e_;
   SweepLog<T> log_;
   Steps<T> steps_;
@@ -113,8 +137,8 @@ int64_t eigh_blocks_workspace(int64_t n) {
   return EighBlocks<T>(Carver(nullptr), n).bytes();
 }
 
-// w {n} ascending, v {n, n} (may be null), status of count <= kLanes symmetric matrices c {n, n}, whose lower triangle
-// is read. status: 0, or 1 not converged, 2 not finite, and then that matrix's outputs are NaN.
+// w {n} ascending, v {n, n} (may be null), status of count <= blocks_at_once(n) symmetric matrices c {n, n}, whose
+// lower triangle is read. status: 0, or 1 not converged, 2 not finite, and then that matrix's outputs are NaN.
 template <class T>
 void eigh_blocks(T* w, T* v, uint32_t* status, const T* c, int64_t count, int64_t n, char* workspace) {
   EighBlocks<T>(Carver(workspace), n).run(w, v, status, c, count);

@@ -19,6 +19,25 @@ struct Reflector {
   T tau, value;
 };
 
+// Reflectors in rows, a row of 0 before the first; `row` is a multiple of a panel.
+template <class T>
+struct ReflectorRows {
+  T *at, *tau;
+  int64_t row;
+
+  LC_INLINE T* operator[](int64_t k) const { return at + k * row; }
+};
+template <class T>
+LC_INLINE ReflectorRows<T> take_reflectors(Carver& carver, int64_t n) {
+  const int64_t row = round_up(n, kPanel<T>) + kPanel<T>;
+  T* at = carver.take<T>((n + 1) * row);
+  return {at ? at + row : at, carver.take<T>(n), row};
+}
+template <class T>
+LC_INLINE void clear(const ReflectorRows<T>& of, int64_t n) {
+  std::memset(of.at - of.row, 0, (n + 1) * of.row * sizeof(T));
+}
+
 // Turns x[first .. end) into (value, 0 ...). On return x is v: 0 down to a multiple of the lanes before `first`; `end`
 // is such a multiple. Entries are about 1 or smaller: a rest of no length worth the name is left alone (tau = 0).
 template <class T>
@@ -210,26 +229,24 @@ __attribute__((noinline)) void apply_few(T* x, int64_t stride, int64_t begin, in
     }
 }
 template <class T, int R>
-LC_INLINE void apply_few(const Panels<T>& x, int64_t first, int64_t n, const T* rows, int64_t row, const T* tau) {
+LC_INLINE void apply_few(const Panels<T>& x, int64_t first, int64_t n, const ReflectorRows<T>& of) {
   T gram[R * R];
   const int64_t begin = first / kLanes<T> * kLanes<T>, end = round_up(n, kLanes<T>);
   for (int r = 0; r < R; ++r)
-    for (int l = r + 1; l < R; ++l)
-      gram[r * R + l] = dot(rows + (first + r) * row, rows + (first + l) * row, begin, end);
+    for (int l = r + 1; l < R; ++l) gram[r * R + l] = dot(of[first + r], of[first + l], begin, end);
   in_groups(first / kPanel<T>, panels_of<T>(n), [&](auto panels, int64_t p) {
-    apply_few<T, R, decltype(panels)::value>(x.line(p, 0), x.stride, first, n, rows + first * row, row, tau + first,
-                                             gram);
+    apply_few<T, R, decltype(panels)::value>(x.line(p, 0), x.stride, first, n, of[first], of.row, of.tau + first, gram);
   });
 }
 
 // x = H_0 H_1 ... H_n-1, n x n.
 template <class T>
-void accumulate(const Panels<T>& x, const T* rows, int64_t row, const T* tau, int64_t n) {
+void accumulate(const Panels<T>& x, const ReflectorRows<T>& of, int64_t n) {
   clear(x, n);
   for (int64_t i = 0; i < n; ++i) x(i, i) = 1;
   int64_t first = n;
-  for (; first % kFew; --first) apply_few<T, 1>(x, first - 1, n, rows, row, tau);
-  for (; first; first -= kFew) apply_few<T, kFew>(x, first - kFew, n, rows, row, tau);
+  for (; first % kFew; --first) apply_few<T, 1>(x, first - 1, n, of);
+  for (; first; first -= kFew) apply_few<T, kFew>(x, first - kFew, n, of);
 }
 
 // y = x', n x n; y's spare rows and columns become 0.

@@ -15,6 +15,18 @@
 namespace lc {
 namespace LC_ISA {
 
+// Groups of lanes side by side, which hide each other's latency, while there is cache for so many matrices.
+constexpr int kGroups = 2;
+template <class T>
+LC_INLINE int groups_of(int64_t n) {
+  return n <= 96 ? kGroups : 1;
+}
+// The most matrices of n columns that svd_blocks and eigh_blocks take at once.
+template <class T>
+LC_INLINE int64_t blocks_at_once(int64_t n) {
+  return groups_of<T>(n) * kLanes<T>;
+}
+
 // Sweeps at once: their carried rows, one row between them and two factors fill the registers.
 constexpr int kFused = kRegisters == 32 ? 4 : 2;
 // One step of the fused sweeps: a and -b of each, then a word of bits that tell which of them exchange rows.
@@ -87,7 +99,8 @@ LC_INLINE Mask<T> scale_rotation(T* staged, const Rotation<T>& by, Carried<T>& r
   return exchange;
 }
 
-template <class T>
+// rotations: those of a group of lanes, one of G.
+template <class T, int G>
 void prepare(const Steps<T>& out, const SweepLog<T>& log, const Rotation<T>* rotations, int64_t n, int64_t count) {
   using M = Mask<T>;
   constexpr int L = kLanes<T>;
@@ -136,16 +149,16 @@ void prepare(const Steps<T>& out, const SweepLog<T>& log, const Rotation<T>* rot
         staged = out.staged;
       }
     };
-    const Rotation<T>* const sweep = rotations + first * n;
+    const Rotation<T>* const sweep = rotations + first * n * G;
     int64_t t = begin;
     for (; t < end && t < all_begin; ++t)
       take(t, [&](int r) LC_LAMBDA -> const Rotation<T>& {
-        return t >= from[r] && t < to[r] ? sweep[r * n + t - r] : none;
+        return t >= from[r] && t < to[r] ? sweep[(r * n + t - r) * G] : none;
       });
-    for (; t < all_end; ++t) take(t, [&](int r) LC_LAMBDA -> const Rotation<T>& { return sweep[r * n + t - r]; });
+    for (; t < all_end; ++t) take(t, [&](int r) LC_LAMBDA -> const Rotation<T>& { return sweep[(r * n + t - r) * G]; });
     for (; t < end; ++t)
       take(t, [&](int r) LC_LAMBDA -> const Rotation<T>& {
-        return t >= from[r] && t < to[r] ? sweep[r * n + t - r] : none;
+        return t >= from[r] && t < to[r] ? sweep[(r * n + t - r) * G] : none;
       });
     for (int r = 0; r < kFused; ++r) rows[end - r] = carried[r];
     for (int64_t lane = 0; lane < count; ++lane) {

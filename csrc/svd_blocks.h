@@ -15,26 +15,18 @@ class SvdBlocks {
  public:
   SvdBlocks(Carver carver, int64_t rows, int64_t columns)
       : m_(rows < columns ? columns : rows), n_(rows < columns ? rows : columns), wide_(rows < columns) {
-    const int64_t n = n_, row = round_up(n, kPanel<T>) + kPanel<T>;
-    core_ = take_panels<T>(carver, n, n);
+    const int64_t n = n_;
+    for (Bidiagonal<T>& form : form_) form = take_bidiagonal<T>(carver, n);
     product_ = take_panels<T>(carver, n, n);
     space_ = take_space<T>(carver, m_, n);
-    form_ = {carver.take<T>(n),
-             carver.take<T>(n),
-             carver.take<T>(n * row),
-             carver.take<T>(n * row),
-             carver.take<T>(n),
-             carver.take<T>(n),
-             row,
-             take_vector<T>(carver, n),
-             take_vector<T>(carver, n),
-             take_vector<T>(carver, n)};
     if (tall()) {
       tall_ = take_panels<T>(carver, m_, n);
       tall_row_ = round_up(m_, kPanel<T>) + kPanel<T>;
       tall_rows_ = carver.take<T>(n * tall_row_);
     }
-    for (Lane& lane : lane_) {
+    groups_ = groups_of<T>(n);
+    for (int i = 0; i < groups_ * kLanes<T>; ++i) {
+      Lane& lane = lane_[i];
       lane.left = take_panels<T>(carver, n, n);
       lane.right = take_panels<T>(carver, n, n);
       if (tall()) {
@@ -42,10 +34,10 @@ class SvdBlocks {
         lane.tau = carver.take<T>(n);
       }
     }
-    d_ = carver.take<Vec<T>>(n);
-    e_ = carver.take<Vec<T>>(n);
-    log_.right = carver.take<Rotation<T>>(kLogSweeps * n);
-    log_.left = carver.take<Rotation<T>>(kLogSweeps * n);
+    d_ = carver.take<Vec<T>>(n * groups_);
+    e_ = carver.take<Vec<T>>(n * groups_);
+    log_.right = carver.take<Rotation<T>>(kLogSweeps * n * groups_);
+    log_.left = carver.take<Rotation<T>>(kLogSweeps * n * groups_);
     log_.capacity = kLogSweeps;
     steps_ = take_steps<T>(carver, n);
     order_ = {carver.take<int32_t>(n), carver.take<T>(n)};
@@ -60,22 +52,27 @@ class SvdBlocks {
     const auto right_of = [&](int64_t i) { return second + i * n * n; };
     const bool vectors = u != nullptr;
     clear(space_, n);
-    for (int64_t i = 0; i < n; ++i) d_[i] = e_[i] = Vec<T>{};
-    for (int64_t i = 0; i < count; ++i) reduce(i, vectors ? left_of(i) : nullptr, a + i * m * n);
+    used_ = static_cast<int>(divide_up(count, kLanes<T>));
+    for (int64_t i = 0; i < n * used_; ++i) d_[i] = e_[i] = Vec<T>{};
+    const int together = pays_together<T>(n) ? kTogether : 1;
+    for (int64_t i = 0; i < count; i += together) {
+      const int here = count - i < together ? static_cast<int>(count - i) : together;
+      for (int q = 0; q < here; ++q) load(i + q, form_[q].a, vectors ? left_of(i + q) : nullptr, a + (i + q) * m * n);
+      if (here == kTogether)
+        bidiagonalize<kTogether>(form_);
+      else
+        bidiagonalize<1>(form_);
+      for (int q = 0; q < here; ++q) keep(i + q, form_[q], vectors);
+    }
 
-    Mask<T> failed[1];
-    if (vectors)
-      bidiagonal_qr<T, 1, true>(n, d_, e_, &log_, failed, [&](const SweepLog<T>& log) {
-        prepare(steps_, log, log.right, n, count);
-        for (int64_t i = 0; i < count; ++i) rotate(lane_[i].right, steps_, log.sweeps, i, n);
-        prepare(steps_, log, log.left, n, count);
-        for (int64_t i = 0; i < count; ++i) rotate(lane_[i].left, steps_, log.sweeps, i, n);
-      });
+    Mask<T> failed[kGroups];
+    if (used_ == 1)
+      diagonalize<1>(failed, count, vectors);
     else
-      bidiagonal_qr<T, 1, false>(n, d_, e_, nullptr, failed, [](const SweepLog<T>&) {});
+      diagonalize<kGroups>(failed, count, vectors);
 
     for (int64_t i = 0; i < count; ++i) {
-      status[i] = lane_[i].bad ? 2 : failed[0][i] ? 1 : 0;
+      status[i] = lane_[i].bad ? 2 : failed[i / kLanes<T>][i % kLanes<T>] ? 1 : 0;
       if (status[i]) {
         fill_nan(s + i * n, n);
         if (vectors) {
@@ -84,11 +81,12 @@ class SvdBlocks {
         }
         continue;
       }
-      for (int64_t k = 0; k < n; ++k) form_.d[k] = d_[k][i];
-      sort_by<T, true>(order_.order, form_.d, n);
+      T* const d = form_->d;
+      for (int64_t k = 0; k < n; ++k) d[k] = d_[k * used_ + i / kLanes<T>][i % kLanes<T>];
+      sort_by<T, true>(order_.order, d, n);
       for (int64_t r = 0; r < n; ++r) {
-        const T d = form_.d[order_.order[r]];
-        s[i * n + r] = (d < 0 ? -d : d) * lane_[i].up + T(0);
+        const T value = d[order_.order[r]];
+        s[i * n + r] = (value < 0 ? -value : value) * lane_[i].up + T(0);
       }
       if (vectors)
         finish(lane_[i], left_of(i), right_of(i));
@@ -104,39 +102,60 @@ class SvdBlocks {
 
   bool tall() const { return m_ > n_; }
 
-  // The bidiagonal form of a matrix into its lane of d, e; its reflectors into the lane's vectors, the reflectors of a
-  // tall one's Q, {m, n}, into `parked`. All of the vectors' part is left out if `parked` is null.
-  void reduce(int64_t i, T* parked, const T* a) {
+  template <int G>
+  void diagonalize(Mask<T>* failed, int64_t count, bool vectors) {
+    const int64_t n = n_;
+    if (!vectors)
+      return bidiagonal_qr<T, G, false>(n, d_, e_, nullptr, failed, [](const SweepLog<T>&) {});
+    bidiagonal_qr<T, G, true>(n, d_, e_, &log_, failed, [&](const SweepLog<T>& log) {
+      for (int g = 0; g < G; ++g) {
+        Lane* const lane = lane_ + g * kLanes<T>;
+        const int64_t rest = count - g * kLanes<T>, here = rest < kLanes<T> ? rest : kLanes<T>;
+        prepare<T, G>(steps_, log, log.right + g, n, here);
+        for (int64_t i = 0; i < here; ++i) rotate(lane[i].right, steps_, log.sweeps, i, n);
+        prepare<T, G>(steps_, log, log.left + g, n, here);
+        for (int64_t i = 0; i < here; ++i) rotate(lane[i].left, steps_, log.sweeps, i, n);
+      }
+    });
+  }
+
+  // A matrix, scaled, or the R of a tall one, into x; the reflectors of a tall one's Q, {m, n}, into `parked`, unless
+  // that is null: then only the values are wanted.
+  void load(int64_t i, const Panels<T>& x, T* parked, const T* a) {
     const int64_t m = m_, n = n_;
     Lane& lane = lane_[i];
     const auto scale = lanes::scale_of<T>(Mask<T>{} + largest_bits<T>(a, m * n, 0));
     lane.bad = scale.bad[0] != 0;
     lane.up = scale.up[0];
-    const Panels<T>& x = tall() ? tall_ : core_;
-    clear(x, n);
+    const Panels<T>& to = tall() ? tall_ : x;
+    clear(to, n);
     if (!lane.bad) {
       if (wide_)
-        copy_in_transposed(x, a, m, m, n, scale.down[0]);
+        copy_in_transposed(to, a, m, m, n, scale.down[0]);
       else
-        copy_in(x, a, n, m, n, scale.down[0]);
+        copy_in(to, a, n, m, n, scale.down[0]);
     }
-    if (tall()) {
-      factor(Factors<T>{x, core_, parked ? lane.gram : space_.gram, tall_rows_, tall_row_, lane.tau}, m, n,
-             parked != nullptr, space_);
-      if (parked)
-        copy_out(parked, n, x, m, n);
-    }
-    bidiagonalize(core_, n, form_);
-    for (int64_t k = 0; k < n; ++k) {
-      d_[k][i] = form_.d[k];
-      e_[k][i] = k + 1 < n ? form_.e[k] : T(0);
-    }
-    if (!parked)
+    if (!tall())
       return;
-    accumulate(product_, form_.u, form_.row, form_.tau_u, n);
-    transpose_square(lane.left, product_, n);
-    accumulate(product_, form_.v, form_.row, form_.tau_v, n);
-    transpose_square(lane.right, product_, n);
+    factor(Factors<T>{to, x, parked ? lane.gram : space_.gram, tall_rows_, tall_row_, lane.tau}, m, n,
+           parked != nullptr, space_);
+    if (parked)
+      copy_out(parked, n, to, m, n);
+  }
+
+  // The bidiagonal form into its lane of d, e; its reflectors into the lane's vectors.
+  void keep(int64_t i, const Bidiagonal<T>& form, bool vectors) {
+    const int64_t n = n_;
+    for (int64_t k = 0; k < n; ++k) {
+      d_[k * used_ + i / kLanes<T>][i % kLanes<T>] = form.d[k];
+      e_[k * used_ + i / kLanes<T>][i % kLanes<T>] = k + 1 < n ? form.e[k] : T(0);
+    }
+    if (!vectors)
+      return;
+    accumulate(product_, form.left, n);
+    transpose_square(lane_[i].left, product_, n);
+    accumulate(product_, form.right, n);
+    transpose_square(lane_[i].right, product_, n);
   }
 
   // The vectors in their order, with their signs: the largest entry of each right vector of A is positive. That is the
@@ -145,13 +164,13 @@ class SvdBlocks {
     const int64_t m = m_, n = n_;
     const auto times_signs_of_values = [&] {
       for (int64_t r = 0; r < n; ++r)
-        if (form_.d[order_.order[r]] < 0)
+        if (form_->d[order_.order[r]] < 0)
           order_.sign[r] = -order_.sign[r];
     };
     if (wide_) {
       for (int64_t r = 0; r < n; ++r) order_.sign[r] = 1;
       write_columns(product_.at, kPanel<T>, product_.stride, lane.left, n, order_);
-      expand(tall_, product_, left, m, n, lane.gram, lane.tau, tall_rows_, tall_row_, core_, space_.zeros);
+      expand(tall_, product_, left, m, n, lane.gram, lane.tau, tall_rows_, tall_row_, form_[0].a, space_.zeros);
       signs_of_columns(order_.sign, tall_, m, n);
       copy_out_transposed(left, m, tall_, m, n, order_.sign);
       times_signs_of_values();
@@ -164,18 +183,19 @@ class SvdBlocks {
     if (!tall())
       return write_columns(left, n, kPanel<T>, lane.left, n, order_);
     write_columns(product_.at, kPanel<T>, product_.stride, lane.left, n, order_);
-    expand(tall_, product_, left, m, n, lane.gram, lane.tau, tall_rows_, tall_row_, core_, space_.zeros);
+    expand(tall_, product_, left, m, n, lane.gram, lane.tau, tall_rows_, tall_row_, form_[0].a, space_.zeros);
     copy_out(left, n, tall_, m, n);
   }
 
   int64_t m_, n_;  // of what is factored: m >= n
   bool wide_;
-  Panels<T> core_, product_, tall_ = {};
+  Panels<T> product_, tall_ = {};
   Space<T> space_;
-  Bidiagonal<T> form_;
+  Bidiagonal<T> form_[kTogether];
   T* tall_rows_ = nullptr;
   int64_t tall_row_ = 0;
-  Lane lane_[kLanes<T>];
+  Lane lane_[kGroups * kLanes<T>];
+  int groups_, used_ = 0;  // groups of lanes that there is room for, and those of this run
   Vec<T>*d_, *e_;
   SweepLog<T> log_;
   Steps<T> steps_;
@@ -189,7 +209,8 @@ int64_t svd_blocks_workspace(int64_t m, int64_t n) {
   return SvdBlocks<T>(Carver(nullptr), m, n).bytes();
 }
 
-// u {m, k}, s {k}, vt {k, n}, status of count <= kLanes matrices a {m, n}, k = min(m, n); u and vt may both be null.
+// u {m, k}, s {k}, vt {k, n}, status of count <= blocks_at_once(k) matrices a {m, n}, k = min(m, n); u and vt may
+// both be null.
 // status: 0, or 1 not converged, 2 not finite, and then that matrix's outputs are NaN.
 template <class T>
 void svd_blocks(T* u, T* s, T* vt, uint32_t* status, const T* a, int64_t count, int64_t m, int64_t n, char* workspace) {
