@@ -27,6 +27,7 @@ from matrices import (
 )
 from numerics import LEDGER
 
+from latentcore.linalg import LIMIT
 from latentcore.ops.svd import NOT_FINITE
 
 COUNT = 252 // RUNS  # of each family and size in each run: 10,000 of each family in all
@@ -64,8 +65,11 @@ def drawn(n: int, dtype: str, count: int) -> Batch:
     """Lower triangles, NaN above them."""
     batch = shuffled(SYMMETRIC, count, n, n, dtype)
     checked = batch.a[: len(SYMMETRIC) * 12].astype(np.float64)
-    above = np.triu(np.full((n, n), np.nan, dtype), 1)
-    return Batch(batch.a + above, batch.family, np.linalg.eigvalsh(checked))
+    return Batch(lower(batch.a), batch.family, np.linalg.eigvalsh(checked))
+
+
+def lower(matrices: np.ndarray) -> np.ndarray:
+    return matrices + np.triu(np.full(matrices.shape[1:], np.nan, matrices.dtype), 1)
 
 
 def assert_decomposes(batch: Batch, solver: str, threads: int = 1) -> None:
@@ -78,10 +82,10 @@ def assert_decomposes(batch: Batch, solver: str, threads: int = 1) -> None:
     for values in (w, alone):
         assert (np.diff(values) >= 0).all()
     values, vectors = w.astype(np.float64), v.astype(np.float64)
-    lower = np.tril(batch.a).astype(np.float64)
+    half = np.tril(batch.a).astype(np.float64)
     errors = {
         "v": vectors.transpose(0, 2, 1) @ vectors - np.eye(w.shape[1]),
-        "c": (vectors * values[:, None, :]) @ vectors.transpose(0, 2, 1) - lower - np.tril(lower, -1).transpose(0, 2, 1),
+        "c": (vectors * values[:, None, :]) @ vectors.transpose(0, 2, 1) - half - np.tril(half, -1).transpose(0, 2, 1),
         "w": alone - values,
     }
     largest = np.abs(values).max(1)
@@ -103,6 +107,14 @@ def test_small(n, dtype, instruction_set):
 @pytest.mark.parametrize("n", LARGE)
 def test_large(n, dtype, instruction_set):
     assert_decomposes(drawn(n, dtype, 1), instruction_set, threads=2)
+
+
+@each_set
+@each_dtype
+def test_at_the_limit(dtype, instruction_set):
+    few = {name: SYMMETRIC[name] for name in ("random", "graded", "clustered")}
+    batch = shuffled(few, 1, LIMIT, LIMIT, dtype)
+    assert_decomposes(Batch(lower(batch.a), batch.family), instruction_set, threads=2)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 12])

@@ -24,6 +24,7 @@ from matrices import (
 )
 from numerics import LEDGER
 
+from latentcore.linalg import LIMIT
 from latentcore.ops.svd import NOT_FINITE
 
 COUNT = 84 // RUNS  # of each family and shape in each run: 10,000 of each family in all
@@ -82,6 +83,13 @@ def test_small(n, dtype, instruction_set):
 @pytest.mark.parametrize(("m", "n"), LARGE + LONG)
 def test_large(m, n, dtype, instruction_set):
     assert_decomposes(drawn(m, n, dtype, 1), instruction_set, threads=2)
+
+
+@each_set
+@each_dtype
+def test_at_the_limit(dtype, instruction_set):
+    few = {name: FAMILIES[name] for name in ("random", "graded", "clustered")}
+    assert_decomposes(shuffled(few, 1, LIMIT, LIMIT, dtype), instruction_set, threads=2)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 12])
