@@ -41,7 +41,10 @@ class Spectrum:
     def first(self, k: int) -> np.ndarray:
         """The first k axes (k, f). Those without variance, which rounding alone would choose, complete the basis in the way
         that the others determine."""
-        return completed(self.axes(k), int(np.count_nonzero(self.variance[:k] > self.least)))
+        known = int(np.count_nonzero(self.variance[:k] > self.least))
+        axes = np.zeros((k, len(self.mean)))
+        axes[:known] = self.axes(known)
+        return completed(axes, known)
 
     @property
     def rank(self) -> int:
@@ -150,14 +153,25 @@ def _by_products(rows: Rows, backend: str) -> Spectrum:
     variance[:n] = np.maximum(values[::-1], 0) / (rows.count - 1)
 
     def axes(k: int) -> np.ndarray:
-        # Householder's QR makes the columns orthonormal whatever their rank is.
         along = np.zeros((rows.f, k))
         for columns in _slices(rows.f, n):
             along[columns, :n] = rows.centred(mean, columns=columns).T @ vectors[:, ::-1][:, :k]
-        return _oriented(np.linalg.qr(along)[0].T)
+        return _oriented(_orthonormal(along, np.sqrt(variance[:k] * (rows.count - 1))).T)
 
     least = _EPSILON * n * float(variance[0])
     return Spectrum(rows.count, rows.n, mean, variance, float(variance.sum()), axes, least)
+
+
+def _orthonormal(columns: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Columns of about these lengths made orthonormal, each against those before it: by Cholesky twice (Yamamoto et al.
+    2015), which is all products of matrices, and where they are too near to dependent by Householder."""
+    try:
+        q: np.ndarray = columns / lengths
+        for _ in range(2):
+            q = q @ np.linalg.inv(np.linalg.cholesky(q.T @ q)).T
+    except np.linalg.LinAlgError:
+        return np.linalg.qr(columns)[0]
+    return q
 
 
 # ---- singular values -------------------------------------------------------------------------------------------------
