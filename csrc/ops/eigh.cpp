@@ -1,12 +1,21 @@
 // The eigenvalues and eigenvectors of every symmetric matrix of a batch.
+#include "../eigh_blocks.h"
 #include "../eigh_lanes.h"
 
 namespace lc {
 namespace LC_ISA {
 namespace {
 
+// A matrix in each lane is quickest for a batch, but a lone matrix then takes as long as kLanes of them: measured, it
+// still beats LAPACK up to this size.
+bool in_lanes(const Call& call) {
+  return call.size[1].value <= 32;
+}
+
 template <class T>
 int64_t eigh_bytes(const Call& call) {
+  if (!in_lanes(call))
+    return eigh_blocks_workspace<T>(call.size[1].value);
   Carver c(nullptr);
   lanes::EighSpace<T, 2>(c, call.size[1].value, call.argument[1] >= 0);
   return c.used();
@@ -33,12 +42,24 @@ void run_lanes(const Call& call, const Run& run, const lanes::EighArguments<T>& 
   });
 }
 
+template <class T>
+void run_blocks(const Call& call, const Run& run, const lanes::EighArguments<T>& all) {
+  const int64_t bytes = eigh_bytes<T>(call), pieces = pieces_of<T>(all.count, run.team->threads());
+  run.team->each(pieces, [&](int64_t piece, int thread) {
+    const Span span = part_of(all.count, pieces, piece);
+    const lanes::EighArguments<T> some = all.from(span.begin);
+    eigh_blocks(some.w, some.v, some.status, some.c, span.end - span.begin, all.n, run.workspace + thread * bytes);
+  });
+}
+
 // w[r,n] v?[r,n,n] status[r]:uint32 = c[r,n,n]; sizes r, n
 template <class T>
 int eigh_forward(const Call& call, const Run& run) {
   const lanes::EighArguments<T> all{run.get<T>(call, 0), run.get<T>(call, 1), run.get<uint32_t>(call, 2),
                                     run.get<T>(call, 3), run.size(call, 0),   call.size[1].value};
-  if (all.v)
+  if (!in_lanes(call))
+    run_blocks(call, run, all);
+  else if (all.v)
     run_lanes<T, true>(call, run, all);
   else
     run_lanes<T, false>(call, run, all);

@@ -1,11 +1,11 @@
 // The thin singular value decomposition of every matrix of a batch.
 #include "../op.h"
+#include "../svd_blocks.h"
 #include "../svd_lanes.h"
 
 namespace lc {
 namespace LC_ISA {
 namespace {
-
 // Groups of kLanes matrices that a thread works on at once.
 template <class T, int G>
 int64_t bytes_of(int64_t m, int64_t n, bool vectors) {
@@ -23,7 +23,12 @@ struct Shape {
     short_side = rows < columns ? rows : columns;
     vectors = call.argument[0] >= 0;
   }
-  int64_t bytes() const { return bytes_of<T, 2>(long_side, short_side, vectors); }
+  // A matrix in each lane is quickest for a batch, but a lone matrix then takes as long as kLanes of them: measured, it
+  // still beats LAPACK as long as this holds.
+  bool in_lanes() const { return (2 * long_side - short_side) * short_side <= 28 * 28; }
+  int64_t bytes() const {
+    return in_lanes() ? bytes_of<T, 2>(long_side, short_side, vectors) : svd_blocks_workspace<T>(rows, columns);
+  }
 };
 
 template <class T>
@@ -49,13 +54,27 @@ void run_lanes(const Call& call, const Run& run, const lanes::SvdArguments<T>& a
   });
 }
 
+template <class T>
+void run_blocks(const Call& call, const Run& run, const lanes::SvdArguments<T>& all) {
+  const Shape<T> shape(call);
+  const int64_t bytes = shape.bytes(), pieces = pieces_of<T>(all.count, run.team->threads());
+  run.team->each(pieces, [&](int64_t piece, int thread) {
+    const Span span = part_of(all.count, pieces, piece);
+    const lanes::SvdArguments<T> some = all.from(span.begin);
+    svd_blocks(some.u, some.s, some.vt, some.status, some.a, span.end - span.begin, shape.rows, shape.columns,
+               run.workspace + thread * bytes);
+  });
+}
+
 // u?[r,m,k] s[r,k] vt?[r,k,n] status[r]:uint32 = a[r,m,n]; sizes r, m, k, n
 template <class T>
 int svd_forward(const Call& call, const Run& run) {
   const lanes::SvdArguments<T> all{run.get<T>(call, 0),        run.get<T>(call, 1), run.get<T>(call, 2),
                                    run.get<uint32_t>(call, 3), run.get<T>(call, 4), run.size(call, 0),
                                    call.size[1].value,         call.size[3].value};
-  if (all.u)
+  if (!Shape<T>(call).in_lanes())
+    run_blocks(call, run, all);
+  else if (all.u)
     run_lanes<T, true>(call, run, all);
   else
     run_lanes<T, false>(call, run, all);
