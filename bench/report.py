@@ -53,8 +53,9 @@ NOTES = """\
   The second counts no arithmetic for zero inputs of a layer (dark pixels, inactive ReLUs) and no weights that only
   zeros would meet.
 * SVD and eigh: one call over the whole batch from an array to fresh arrays, all factors. SciPy is a loop over its LAPACK
-  wrappers (gesdd; syevd to 32, syevr above). Checked in float64: values, product and orthonormality within
-  60 eps sqrt(max(m, n)). Their floor takes the operations of the usual algorithms (Golub and Van Loan).
+  wrappers (gesdd; syevd to 32, syevr above), for a single matrix scipy.linalg. Checked in float64: values, product and
+  orthonormality within 60 eps sqrt(max(m, n)). Their floor takes the operations of the usual algorithms (Golub and Van
+  Loan).
 * PCA: 50 components by the covariance of 60,000 rows of 784, by scikit-learn's `covariance_eigh` and by what one writes
   with NumPy, PyTorch or JAX; the codes of one row; all components of 1,000 groups of 50 x 8. Checked against float64.
 """

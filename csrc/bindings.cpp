@@ -126,9 +126,15 @@ struct Function {
   }
 
   py::object make(const Port& port, const Array* x) const {
-    std::vector<py::ssize_t> shape(x->dimensions, x->dimensions + leading(x));
-    shape.insert(shape.end(), port.shape.begin(), port.shape.end());
-    return py::array(py::dtype(port.type), shape);
+    static const auto& api = py::detail::npy_api::get();
+    Py_intptr_t shape[64];  // NumPy's own limit
+    Py_intptr_t* end = std::copy(x->dimensions, x->dimensions + leading(x), shape);
+    end = std::copy(port.shape.begin(), port.shape.end(), end);
+    PyObject* made = api.PyArray_NewFromDescr_(api.PyArray_Type_, api.PyArray_DescrFromType_(port.type),
+                                               static_cast<int>(end - shape), shape, nullptr, nullptr, 0, nullptr);
+    if (!made)
+      throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(made);
   }
 
   // An array that fits its port and the input x, null where it is the input. Reads the array's struct: every accessor
