@@ -19,7 +19,7 @@ namespace LC_ISA {
 constexpr int kGroups = 2;
 template <class T>
 LC_INLINE int groups_of(int64_t n) {
-  return n <= 96 ? kGroups : 1;
+  return n <= 128 ? kGroups : 1;
 }
 // The most matrices of n columns that svd_blocks and eigh_blocks take at once.
 template <class T>
