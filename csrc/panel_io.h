@@ -174,7 +174,8 @@ void signs_of_rows(const Order<T>& by, const Panels<T>& x, int64_t n) {
       for (int at = 0; at < kPanel<T>; at += kLanes<T>)
         most = larger(most, magnitude<T>(load<T>(row + p * x.stride + at)));
     most = largest_in_all<T>(most);
-    for (int64_t j = 0;; j += kLanes<T>) {
+    by.sign[r] = 1;
+    for (int64_t j = 0; j < n; j += kLanes<T>) {
       const Vec<T> v = load<T>(row + j / kPanel<T> * x.stride + j % kPanel<T>);
       const unsigned found = lanes_where<T>(magnitude<T>(v) == most);
       if (found) {

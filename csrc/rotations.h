@@ -4,8 +4,9 @@
 // The rotations are carried out in the scaled form of Gentleman (Least squares computations by Givens transformations
 // without square roots, 1973): the rows stand as d[i] * row[i], so that a rotation costs two multiply-adds,
 //   c * d0 * (x0 + a * x1), c * d1 * (x1 - b * x0),   a = s / c * d1 / d0, b = s / c * d0 / d1,
-// and the scales are multiplied in once for all sweeps of the log. Where c would make a scale too small, the rows
-// change places: s * d1 * (x1 + a * x0), -s * d0 * (x0 - b * x1) with a = c / s * d0 / d1, b = c / s * d1 / d0.
+// and the scales are multiplied in once for all sweeps of the log. A rotation with |c| < |s| that would make a scale
+// too small leaves the scales alone: c * x0 + q * x1, c * x1 - w * x0 with q = s * d1 / d0, w = s * d0 / d1 = s * s /
+// q. A scale then falls by 1 / sqrt(2) a rotation at most, and a row turns twice a sweep.
 #pragma once
 
 #include "implicit_qr.h"
@@ -29,7 +30,7 @@ LC_INLINE int64_t blocks_at_once(int64_t n) {
 
 // Sweeps at once: their carried rows, one row between them and two factors fill the registers.
 constexpr int kFused = kRegisters == 32 ? 4 : 2;
-// One step of the fused sweeps: a and -b of each, then a word of bits that tell which of them exchange rows.
+// One step of the fused sweeps: a and b of each, then a word of bits that tell which of them hold c and q instead.
 constexpr int kStep = 2 * kFused + 1;
 constexpr int64_t kLogSweeps = 32;
 static_assert(kLogSweeps % kFused == 0 && kLogSweeps <= kMostSweeps && kFused <= kSpareBefore);
@@ -77,26 +78,23 @@ template <class T>
 LC_INLINE Vec<T> reciprocal(Vec<T> d, Vec<T> estimate) {
   return madd(estimate, madd(-d, estimate, splat(T(1))), estimate);
 }
-// The factors of one rotation, and the rows' new scales; tells which lanes exchange the rows.
+// The factors of one rotation, and the rows' new scales; tells which lanes leave the scales alone.
 template <class T>
 LC_INLINE Mask<T> scale_rotation(T* staged, const Rotation<T>& by, Carried<T>& row0, Carried<T>& row1, Mask<T>& any) {
   using V = Vec<T>;
   using M = Mask<T>;
-  const V one = splat(T(1)), least = splat(sizeof(T) == 4 ? static_cast<T>(0x1p-40) : static_cast<T>(0x1p-900));
-  const V c = by.c, s = by.s, d0 = row0.d, d1 = row1.d, inverse0 = row0.inverse, inverse1 = row1.inverse;
-  const V by_c0 = c * d0, by_c1 = c * d1;
+  const V one = splat(T(1)), least = splat(sizeof(T) == 4 ? static_cast<T>(0x1p-60) : static_cast<T>(0x1p-500));
+  const V c = by.c, s = by.s, d0 = c * row0.d, d1 = c * row1.d, over = one / c;
+  const V up = row1.d * row0.inverse, down = row0.d * row1.inverse, ratio = s * over;
   const M acts = (s != V{}) | (c != one);
-  const M exchange = (magnitude<T>(s) > magnitude<T>(c)) & (smaller(magnitude<T>(by_c0), magnitude<T>(by_c1)) < least);
-  const V over = one / (exchange ? s : c), ratio = (exchange ? c : s) * over;
-  const V up = ratio * (d1 * inverse0), down = ratio * (d0 * inverse1);
-  store<T>(staged, exchange ? down : up);
-  store<T>(staged + kLanes<T>, exchange ? up : down);
-  row0.d = exchange ? s * d1 : by_c0;
-  row1.d = exchange ? -(s * d0) : by_c1;
-  row0.inverse = acts ? reciprocal<T>(row0.d, over * (exchange ? inverse1 : inverse0)) : inverse0;
-  row1.inverse = acts ? reciprocal<T>(row1.d, over * (exchange ? -inverse0 : inverse1)) : inverse1;
+  const M plain = (magnitude<T>(s) > magnitude<T>(c)) & (smaller(magnitude<T>(d0), magnitude<T>(d1)) < least);
+  const M scaled = acts & ~plain;
+  store<T>(staged, plain ? c : ratio * up);
+  store<T>(staged + kLanes<T>, plain ? s * up : ratio * down);
+  row0 = {scaled ? d0 : row0.d, scaled ? reciprocal<T>(d0, over * row0.inverse) : row0.inverse};
+  row1 = {scaled ? d1 : row1.d, scaled ? reciprocal<T>(d1, over * row1.inverse) : row1.inverse};
   any |= acts;
-  return exchange;
+  return plain;
 }
 
 // rotations: those of a group of lanes, one of G.
@@ -128,16 +126,16 @@ void prepare(const Steps<T>& out, const SweepLog<T>& log, const Rotation<T>* rot
     for (int r = 0; r < kFused; ++r) carried[r] = rows[begin - r];
     const auto take = [&](int64_t t, auto rotation) LC_LAMBDA {
       Carried<T> row = rows[t + 1];
-      M exchanges = M{}, any = M{};
+      M plain = M{}, any = M{};
 #pragma GCC unroll 4
       for (int r = 0; r < kFused; ++r) {
-        exchanges |= scale_rotation(staged + 2 * r * L, rotation(r), carried[r], row, any) & (Int<T>(1) << r);
+        plain |= scale_rotation(staged + 2 * r * L, rotation(r), carried[r], row, any) & (Int<T>(1) << r);
         const Carried<T> done = carried[r];
         carried[r] = row;
         row = done;
       }
       rows[t + 1 - kFused] = row;
-      store<T>(staged + 2 * kFused * L, bits<Vec<T>>(exchanges));
+      store<T>(staged + 2 * kFused * L, bits<Vec<T>>(plain));
       staged += kStep * L;
       const M step = M{} + static_cast<Int<T>>(t);
       lo = any & (step < lo) ? step : lo;
@@ -183,15 +181,18 @@ __attribute__((noinline)) void rotate(T* x, int64_t stride, const T* step, int64
     Vec<T> row[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) row[v] = load<T>(x + P + vector_at<T>(stride, v));
-    Int<T> exchanges;
-    std::memcpy(&exchanges, step + 2 * kFused, sizeof exchanges);
-    if (__builtin_expect(exchanges != 0, 0)) {
+    Int<T> plain;
+    std::memcpy(&plain, step + 2 * kFused, sizeof plain);
+    if (__builtin_expect(plain != 0, 0)) {
       for (int r = 0; r < kFused; ++r) {
-        const Vec<T> a = splat(step[2 * r]), minus_b = splat(-step[2 * r + 1]);
+        const T a = step[2 * r], b = step[2 * r + 1];
+        const bool is_plain = plain >> r & 1;
+        const Vec<T> own = splat(is_plain ? a : T(1)), up = splat(is_plain ? b : a);
+        const Vec<T> down = splat(is_plain ? (a * a - 1) / b : -b);
         for (int v = 0; v < V; ++v) {
           const Vec<T> x0 = carried[r][v], x1 = row[v];
-          row[v] = exchanges >> r & 1 ? madd(a, x0, x1) : madd(a, x1, x0);
-          carried[r][v] = exchanges >> r & 1 ? madd(minus_b, x1, x0) : madd(minus_b, x0, x1);
+          row[v] = madd(up, x1, own * x0);
+          carried[r][v] = madd(down, x0, own * x1);
         }
       }
     } else {
