@@ -63,18 +63,21 @@ double mean_of(double* mean, const T* x, const double* weight, int64_t rows, int
   return total;
 }
 
-// sqrt(w) (x - mean), in double and rounded once, as rows [first, first + rows) of the panels. weight may be null.
+// sqrt(w) (x - mean), in double and rounded once, as rows [first, first + rows) of the panels. weight may be null. The
+// rows that begin `ahead` elements later are asked for meanwhile.
 template <class T>
 void pack_centred(const Packed<T>& panels, int64_t first, const T* x, const double* mean, const double* weight,
-                  int64_t rows) {
+                  int64_t rows, int64_t ahead = 0) {
   constexpr int L = kLanes<double>;
   const int64_t columns = panels.columns, whole = columns / kPanel<T> * kPanel<T>;
   for (int64_t r = 0; r < rows; ++r) {
     const T* from = x + r * columns;
     T* to = panels.data + (first + r) * kPanel<T>;
     const Vec<double> scale = splat(weight ? __builtin_sqrt(weight[r]) : 1.0);
-    for (int64_t j = 0; j < whole; j += kPanel<T>, to += panels.stride)
+    for (int64_t j = 0; j < whole; j += kPanel<T>, to += panels.stride) {
+      __builtin_prefetch(from + j + ahead, 0, 2);
       for (int v = 0; v < kPanel<T>; v += L) narrow(to + v, (widen(from + j + v) - widen(mean + j + v)) * scale);
+    }
     for (int64_t j = whole; j < columns; j += L) {
       const int left = static_cast<int>(columns - j < L ? columns - j : int64_t{L});
       narrow(to + (j - whole), (widen_first(from + j, left) - widen_first(mean + j, left)) * scale);

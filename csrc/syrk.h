@@ -15,16 +15,16 @@ namespace LC_ISA {
 
 constexpr int64_t kChain = 128;
 
-// A tile: so many rows of the Gram matrix, which divide a panel, and so many panels of its columns.
+// A strip of the Gram matrix: so many rows, which divide a panel; and the panels that a tile of one may have.
 #if defined(__AVX512F__)
-constexpr int kTileRows = 8, kTilePanels = 3;
+constexpr int kStrip = 4, kTilePanels = 6;
 #elif defined(__AVX2__)
-constexpr int kTileRows = 4, kTilePanels = 1;
+constexpr int kStrip = 4, kTilePanels = 1;
 #else
-constexpr int kTileRows = 2, kTilePanels = 1;
+constexpr int kStrip = 2, kTilePanels = 1;
 #endif
 
-// Of each strip of kTileRows columns, in each chain: the rows that are not all zero; length kDense: not told, take all.
+// Of each strip of columns, in each chain: the rows that are not all zero; length kDense: not told, take all.
 // A null list: no strip is told.
 constexpr int16_t kDense = -1;
 struct Lists {
@@ -34,21 +34,22 @@ struct Lists {
 
   Lists() : rows(nullptr), length(nullptr), strips(0) {}
   Lists(Carver& c, int64_t depth, int64_t columns)
-      : rows(c.take<uint8_t>(divide_up(depth, kChain) * divide_up(columns, kTileRows) * kChain)),
-        length(c.take<int16_t>(divide_up(depth, kChain) * divide_up(columns, kTileRows))),
-        strips(divide_up(columns, kTileRows)) {}
+      : rows(c.take<uint8_t>(divide_up(depth, kChain) * divide_up(columns, kStrip) * kChain)),
+        length(c.take<int16_t>(divide_up(depth, kChain) * divide_up(columns, kStrip))),
+        strips(divide_up(columns, kStrip)) {}
 };
 
-// gram[rows][columns] += sign A' B over `depth` rows, A at a[k * panel + m], B in P panels. list: of the strip of A.
-template <class T, int P>
+// gram[rows][columns] += sign A' B over `depth` rows, A at a[k * panel + m], B in P panels. lists: of the strip of A,
+// if any.
+template <class T, int M, int P>
 __attribute__((noinline)) void gram_tile(double* gram, int64_t gram_row, int rows, int columns, double sign, const T* a,
                                          const T* b, int64_t stride, int64_t depth, const Lists& lists, int64_t strip) {
   constexpr int V = P * kSplit, L = kLanes<T>, D = kLanes<double>, W = P * kPanel<T>;
-  alignas(64) double sum[kTileRows * W];
+  alignas(64) double sum[M * W];
   for (int m = 0; m < rows; ++m)
     for (int j = 0; j < columns; j += 8) __builtin_prefetch(gram + m * gram_row + j, 1);
   for (int64_t first = 0; first < depth; first += kChain, a += kChain * kPanel<T>, b += kChain * kPanel<T>) {
-    Vec<T> acc[kTileRows][V] = {};
+    Vec<T> acc[M][V] = {};
     const auto step = [&](int64_t k) LC_LAMBDA {
       Vec<T> row[V];
 #pragma GCC unroll 32
@@ -57,7 +58,7 @@ __attribute__((noinline)) void gram_tile(double* gram, int64_t gram_row, int row
         pin(row[v]);
       }
 #pragma GCC unroll 16
-      for (int m = 0; m < kTileRows; ++m) {
+      for (int m = 0; m < M; ++m) {
         const Vec<T> x = splat(a[k * kPanel<T> + m]);
 #pragma GCC unroll 32
         for (int v = 0; v < V; ++v) acc[m][v] = madd(x, row[v], acc[m][v]);
@@ -72,7 +73,7 @@ __attribute__((noinline)) void gram_tile(double* gram, int64_t gram_row, int row
       for (int64_t k = 0; k < count; ++k) step(k);
     }
 #pragma GCC unroll 16
-    for (int m = 0; m < kTileRows; ++m)
+    for (int m = 0; m < M; ++m)
 #pragma GCC unroll 32
       for (int v = 0; v < V; ++v) {
         Vec<double> wide[kWide<T>];
@@ -90,6 +91,21 @@ __attribute__((noinline)) void gram_tile(double* gram, int64_t gram_row, int row
   }
 }
 
+// The tiles by their panels, of one strip and of a tall one, whose few panels would leave registers idle.
+template <class T>
+using Tile = void (*)(double*, int64_t, int, int, double, const T*, const T*, int64_t, int64_t, const Lists&, int64_t);
+#if defined(__AVX512F__)
+constexpr int kTall = 8, kTallPanels = 3;
+template <class T>
+constexpr Tile<T> kTiles[2][kTilePanels + 1] = {{nullptr, gram_tile<T, 4, 1>, gram_tile<T, 4, 2>, gram_tile<T, 4, 3>,
+                                                 gram_tile<T, 4, 4>, gram_tile<T, 4, 5>, gram_tile<T, 4, 6>},
+                                                {nullptr, gram_tile<T, 8, 1>, gram_tile<T, 8, 2>, gram_tile<T, 8, 3>}};
+#else
+constexpr int kTall = kStrip, kTallPanels = 0;
+template <class T>
+constexpr Tile<T> kTiles[2][kTilePanels + 1] = {{nullptr, gram_tile<T, kStrip, 1>}};
+#endif
+
 // Rows [begin, end) of gram[columns][columns] += sign X' X, over rows [0, depth) of the panels: what lies in the
 // group-th kTilePanels panels of columns, on and below the diagonal, and some above it.
 template <class T>
@@ -98,22 +114,17 @@ void gram_column(double* gram, double sign, const Packed<T>& x, int64_t depth, c
   const int64_t n = x.columns, first = group * kTilePanels;
   const int64_t from = first * kPanel<T> > begin ? first * kPanel<T> : begin;
   const T* b = x.data + first * x.stride;
-  for (int64_t i = from; i < end; i += kTileRows) {
+  for (int64_t i = from, step; i < end; i += step) {
     const T* a = x.data + i / kPanel<T> * x.stride + i % kPanel<T>;
     double* c = gram + i * n + first * kPanel<T>;
-    const int rows = static_cast<int>(end - i < kTileRows ? end - i : int64_t{kTileRows});
     // Panels up to that of the diagonal, and columns up to the last.
     const int64_t reach = i / kPanel<T> - first + 1, left = n - first * kPanel<T>;
     const int panels = static_cast<int>(reach < kTilePanels ? reach : int64_t{kTilePanels});
     const int columns = static_cast<int>(panels * kPanel<T> < left ? panels * int64_t{kPanel<T>} : left);
-    if (panels == 1)
-      gram_tile<T, 1>(c, n, rows, columns, sign, a, b, x.stride, depth, lists, i / kTileRows);
-#if defined(__AVX512F__)
-    else if (panels == 2)
-      gram_tile<T, 2>(c, n, rows, columns, sign, a, b, x.stride, depth, lists, i / kTileRows);
-    else
-      gram_tile<T, 3>(c, n, rows, columns, sign, a, b, x.stride, depth, lists, i / kTileRows);
-#endif
+    const bool tall = panels <= kTallPanels && !lists.rows && i % kTall == 0;
+    step = tall ? kTall : kStrip;
+    const int rows = static_cast<int>(end - i < step ? end - i : step);
+    kTiles<T>[tall][panels](c, n, rows, columns, sign, a, b, x.stride, depth, lists, i / kStrip);
   }
 }
 

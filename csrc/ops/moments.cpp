@@ -23,7 +23,7 @@ struct Cut {
   Cut(int64_t features, bool weighted)
       : fold(weighted || features > kPanel<T> ? 1 : kPanel<T> / features),
         block(kBlock * fold),
-        slab((features <= kNarrow ? 4 : 8) * block),
+        slab(4 * block),
         task(features <= 32 ? 8 * slab : slab),
         narrow(features <= kNarrow) {}
 };
@@ -61,6 +61,12 @@ struct Space {
       }
     }
   }
+  // Whether any of the blocks has columns that were not centred.
+  bool listed(int64_t begin, int64_t end) const {
+    bool some = false;
+    for (int64_t i = begin; i < end; ++i) some |= any[i];
+    return some;
+  }
 };
 
 template <class T>
@@ -74,21 +80,21 @@ int64_t moments_space(const Call& call, int64_t capacity, int threads) {
 // One block: its mean, its weight, and its centred rows from row `first` of the panels on.
 template <class T>
 void take_block(const Space<T>& space, int64_t block, const Packed<T>& panels, const Lists& lists, int64_t first,
-                const T* x, const double* weight, int64_t rows, T* zeros) {
+                const T* x, const double* weight, int64_t rows, T* zeros, int64_t ahead) {
   const int64_t n = panels.columns;
   double *mean = space.mean + (block + 1) * n, *removed = space.removed + (block + 1) * n;
   const double total = mean_of(mean, x, weight, rows, n);
   space.weight[block + 1] = total;
   space.any[block] = uncentre(removed, mean, zeros, x, weight, total, rows, n);
-  pack_centred(panels, first, x, mean, weight, rows);
+  pack_centred(panels, first, x, mean, weight, rows, ahead);
   for (int64_t strip = 0; strip < lists.strips; ++strip) {
-    const int64_t column = strip * kTileRows;
+    const int64_t column = strip * kStrip;
     bool plain = space.any[block];
-    for (int64_t j = column; plain && j < n && j < column + kTileRows; ++j) plain = mean[j] == 0;
+    for (int64_t j = column; plain && j < n && j < column + kStrip; ++j) plain = mean[j] == 0;
     for (int64_t r = 0; r < rows; r += kChain) {
       const T* from = panels.data + column / kPanel<T> * panels.stride + (first + r) * kPanel<T> + column % kPanel<T>;
       const int64_t at = (first + r) / kChain * lists.strips + strip, count = rows - r < kChain ? rows - r : kChain;
-      const int64_t found = plain ? list_rows<T, kTileRows>(lists.rows + at * kChain, from, count) : count;
+      const int64_t found = plain ? list_rows<T, kStrip>(lists.rows + at * kChain, from, count) : count;
       lists.length[at] = static_cast<int16_t>(4 * found > 3 * count ? kDense : found);
     }
   }
@@ -109,7 +115,7 @@ void take_folded(const Space<T>& space, int64_t block, const Packed<T>& panels, 
     mean[j] = sum / static_cast<double>(rows);
   }
   for (int64_t i = 0; i < wide; ++i) sums[i] = mean[i % n];
-  pack_centred(panels, 0, x, sums, nullptr, whole);
+  pack_centred(panels, 0, x, sums, nullptr, whole, rows * n);
   if (rest)
     pack_centred(Packed<T>{panels.data, panels.stride, rest * n}, whole, x + whole * wide, sums, nullptr, 1);
   gram_lower(square, 1, panels, whole + (rest > 0), Lists());
@@ -143,10 +149,11 @@ int moments_forward(const Call& call, const Run& run) {
     const T* x = data + section * n;
     const double* weight = weights ? weights + section : nullptr;
     // The rows of block i, which lie in the panels from row `first` on.
-    const auto take = [&](int64_t i, int64_t first, const Packed<T>& panels, const Lists& lists, int thread) {
+    const auto take = [&](int64_t i, int64_t first, const Packed<T>& panels, const Lists& lists, int thread,
+                          int64_t ahead) {
       const int64_t row = i * cut.block, size = rows - row < cut.block ? rows - row : cut.block;
       take_block(space, i, panels, lists, first, x + row * n, weight ? weight + row : nullptr, size,
-                 space.zeros + thread * n);
+                 space.zeros + thread * n, ahead * size * n);
     };
     if (cut.narrow) {
       team.each(tasks, [&](int64_t task, int thread) {
@@ -161,10 +168,11 @@ int moments_forward(const Call& call, const Run& run) {
             if (cut.fold > 1)
               take_folded(space, i, space.panels[thread], x + row * n, size, n, own);
             else
-              take(i, row - slab, space.panels[thread], space.lists[thread], thread);
+              take(i, row - slab, space.panels[thread], space.lists[thread], thread, 1);
           }
           if (cut.fold == 1)
-            gram_lower(own, 1, space.panels[thread], last - slab, space.lists[thread]);
+            gram_lower(own, 1, space.panels[thread], last - slab,
+                       space.listed(begin, stop) ? space.lists[thread] : Lists());
         }
       });
       for (int64_t task = 0; task < tasks; ++task)
@@ -175,9 +183,10 @@ int moments_forward(const Call& call, const Run& run) {
       for (int64_t slab = 0; slab < rows; slab += cut.slab) {
         const int64_t depth = rows - slab < cut.slab ? rows - slab : cut.slab, begin = slab / cut.block;
         team.each(divide_up(depth, cut.block), [&](int64_t i, int thread) {
-          take(begin + i, i * cut.block, space.panels[0], space.lists[0], thread);
+          take(begin + i, i * cut.block, space.panels[0], space.lists[0], thread, team.threads());
         });
-        gram_lower(gram, 1, space.panels[0], depth, space.lists[0], team);
+        const bool listed = space.listed(begin, begin + divide_up(depth, cut.block));
+        gram_lower(gram, 1, space.panels[0], depth, listed ? space.lists[0] : Lists(), team);
       }
     }
 
@@ -186,9 +195,7 @@ int moments_forward(const Call& call, const Run& run) {
     *count = mean_of(mean, space.mean, space.weight, blocks + 1, n);
     pack_centred(space.spread, 0, space.mean, mean, space.weight, blocks + 1);
     gram_lower(gram, 1, space.spread, blocks + 1, Lists(), team);
-    bool any = false;
-    for (int64_t i = 0; i < blocks; ++i) any |= space.any[i];
-    if (any) {  // what was not centred has its mean's part in it
+    if (space.listed(0, blocks)) {  // what was not centred has its mean's part in it
       std::memset(space.removed, 0, sizeof(double) * static_cast<size_t>(n));
       pack_centred(space.spread, 0, space.removed, space.removed, space.weight, blocks + 1);
       gram_lower(gram, -1, space.spread, blocks + 1, Lists(), team);
