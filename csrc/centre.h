@@ -79,6 +79,7 @@ void pack_centred(const Packed<T>& panels, int64_t first, const T* x, const doub
       for (int v = 0; v < kPanel<T>; v += L) narrow(to + v, (widen(from + j + v) - widen(mean + j + v)) * scale);
     }
     for (int64_t j = whole; j < columns; j += L) {
+      __builtin_prefetch(from + j + ahead, 0, 2);
       const int left = static_cast<int>(columns - j < L ? columns - j : int64_t{L});
       narrow(to + (j - whole), (widen_first(from + j, left) - widen_first(mean + j, left)) * scale);
     }

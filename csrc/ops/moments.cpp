@@ -11,7 +11,7 @@ namespace {
 
 constexpr int64_t kBlock = 256;   // panel rows that are centred on one mean
 constexpr int64_t kNarrow = 128;  // features up to which each thread takes rows of its own
-constexpr int64_t kTasks = 16;    // of a section: the rows whose block means are merged at a time
+constexpr int64_t kTasks = 32;    // of a section: the rows whose block means are merged at a time
 
 // How rows are cut, by the number of features alone.
 template <class T>
