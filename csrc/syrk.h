@@ -146,6 +146,42 @@ void gram_lower(double* gram, double sign, const Packed<T>& x, int64_t depth, co
   });
 }
 
+// ---- rows so short that several make one of a panel: its Gram matrix holds theirs on its diagonal -----------------
+
+template <class T>
+LC_INLINE int64_t fold_of(int64_t columns) {
+  return columns > kPanel<T> ? 1 : kPanel<T> / columns;
+}
+
+// mean[n] of the rows.
+template <class T>
+void folded_mean(double* mean, const T* x, int64_t rows, int64_t n) {
+  const int64_t fold = fold_of<T>(n), wide = fold * n, whole = rows / fold, rest = rows % fold;
+  double sums[kPanel<T>] = {};
+  add_rows(sums, x, nullptr, whole, wide);
+  add_rows(sums, x + whole * wide, nullptr, 1, rest * n);
+  for (int64_t j = 0; j < n; ++j) {
+    double sum = 0;
+    for (int64_t i = j; i < wide; i += n) sum += sums[i];
+    mean[j] = sum / static_cast<double>(rows);
+  }
+}
+
+// gram[n][n] += the Gram matrix of the rows about the mean. panels: one, of fold_of(n) * n columns.
+template <class T>
+void folded_gram(double* gram, const Packed<T>& panels, const T* x, const double* mean, int64_t rows, int64_t n) {
+  const int64_t wide = panels.columns, fold = wide / n, whole = rows / fold, rest = rows % fold;
+  double means[kPanel<T>], square[kPanel<T> * kPanel<T>] = {};
+  for (int64_t i = 0; i < wide; ++i) means[i] = mean[i % n];
+  pack_centred(panels, 0, x, means, nullptr, whole, rows * n);
+  if (rest)
+    pack_centred(Packed<T>{panels.data, panels.stride, rest * n}, whole, x + whole * wide, means, nullptr, 1);
+  gram_lower(square, 1, panels, whole + (rest > 0), Lists());
+  for (int64_t f = 0; f < wide; f += n)
+    for (int64_t i = 0; i < n; ++i)
+      for (int64_t j = 0; j < n; ++j) gram[i * n + j] += square[(f + i) * wide + f + j];
+}
+
 constexpr int64_t kMirror = 64;
 
 // Copies rows [begin, end) of the lower triangle of gram[n][n] to the upper one; begin is a multiple of kMirror.

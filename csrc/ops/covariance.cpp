@@ -11,7 +11,7 @@ constexpr int64_t kGroups = 8;         // that one task takes
 template <class T>
 int64_t covariance_space(const Call& call, int64_t, int threads) {
   Carver c(nullptr);
-  for (int t = 0; t < threads; ++t) take_packed<T>(c, kSlab, call.size[1].value);
+  for (int t = 0; t < threads; ++t) take_packed<T>(c, kSlab, fold_of<T>(call.size[1].value) * call.size[1].value);
   return c.used();
 }
 
@@ -25,25 +25,35 @@ int covariance_forward(const Call& call, const Run& run) {
   for (int64_t g = 0; g < groups; ++g)
     if (begin[g] > end[g] || end[g] > all)
       return kOutOfRange;
+  const int64_t fold = fold_of<T>(n);
   Carver sizes(nullptr);
-  take_packed<T>(sizes, kSlab, n);
+  take_packed<T>(sizes, kSlab, fold * n);
 
   run.team->each(divide_up(groups, kGroups), [&](int64_t task, int thread) {
     Carver carver(run.workspace + thread * sizes.used());
-    const Packed<T> panels = take_packed<T>(carver, kSlab, n);
+    const Packed<T> panels = take_packed<T>(carver, kSlab, fold * n);
     for (int64_t g = task * kGroups; g < groups && g < (task + 1) * kGroups; ++g) {
       double *middle = mean + g * n, *square = gram + g * n * n;
       const int64_t rows = int64_t{end[g]} - begin[g];
       const T* from = x + begin[g] * n;
       std::memset(square, 0, sizeof(double) * static_cast<size_t>(n * n));
-      if (mean_of(middle, from, nullptr, rows, n) == 0)
+      if (rows == 0)
         for (int64_t j = 0; j < n; ++j) middle[j] = __builtin_nan("");
-      for (int64_t first = 0; first < rows; first += kSlab) {
-        const int64_t depth = rows - first < kSlab ? rows - first : kSlab;
-        pack_centred(panels, 0, from + first * n, middle, nullptr, depth);
-        gram_lower(square, 1, panels, depth, Lists());
+      else if (fold > 1)
+        folded_mean(middle, from, rows, n);
+      else
+        mean_of(middle, from, nullptr, rows, n);
+      for (int64_t first = 0; first < rows; first += fold * kSlab) {
+        const int64_t depth = rows - first < fold * kSlab ? rows - first : fold * kSlab;
+        if (fold > 1) {
+          folded_gram(square, panels, from + first * n, middle, depth, n);
+        } else {
+          pack_centred(panels, 0, from + first * n, middle, nullptr, depth, depth * n);
+          gram_lower(square, 1, panels, depth, Lists());
+        }
       }
-      mirror_lower(square, n, 0, n);
+      if (panels.count() > 1)
+        mirror_lower(square, n, 0, n);
     }
   });
   return 0;

@@ -16,12 +16,11 @@ constexpr int64_t kTasks = 32;    // of a section: the rows whose block means ar
 // How rows are cut, by the number of features alone.
 template <class T>
 struct Cut {
-  int64_t fold;  // rows that are one row of a panel: its Gram matrix holds theirs on its diagonal
-  int64_t block, slab, task;
+  int64_t fold, block, slab, task;
   bool narrow;
 
   Cut(int64_t features, bool weighted)
-      : fold(weighted || features > kPanel<T> ? 1 : kPanel<T> / features),
+      : fold(weighted ? 1 : fold_of<T>(features)),
         block(kBlock * fold),
         slab(4 * block),
         task(features <= 32 ? 8 * slab : slab),
@@ -101,27 +100,13 @@ void take_block(const Space<T>& space, int64_t block, const Packed<T>& panels, c
   for (int64_t j = 0; j < n; ++j) mean[j] += removed[j];
 }
 
-// One block of rows so short that several make one row of a panel; adds its Gram matrix to gram[n][n].
+// The same where several rows make one of a panel; adds its Gram matrix to gram[n][n].
 template <class T>
 void take_folded(const Space<T>& space, int64_t block, const Packed<T>& panels, const T* x, int64_t rows, int64_t n,
                  double* gram) {
-  const int64_t wide = panels.columns, fold = wide / n, whole = rows / fold, rest = rows % fold;
-  double *mean = space.mean + (block + 1) * n, sums[kPanel<T>] = {}, square[kPanel<T> * kPanel<T>] = {};
-  add_rows(sums, x, nullptr, whole, wide);
-  add_rows(sums, x + whole * wide, nullptr, 1, rest * n);
-  for (int64_t j = 0; j < n; ++j) {
-    double sum = 0;
-    for (int64_t i = j; i < wide; i += n) sum += sums[i];
-    mean[j] = sum / static_cast<double>(rows);
-  }
-  for (int64_t i = 0; i < wide; ++i) sums[i] = mean[i % n];
-  pack_centred(panels, 0, x, sums, nullptr, whole, rows * n);
-  if (rest)
-    pack_centred(Packed<T>{panels.data, panels.stride, rest * n}, whole, x + whole * wide, sums, nullptr, 1);
-  gram_lower(square, 1, panels, whole + (rest > 0), Lists());
-  for (int64_t f = 0; f < wide; f += n)
-    for (int64_t i = 0; i < n; ++i)
-      for (int64_t j = 0; j <= i; ++j) gram[i * n + j] += square[(f + i) * wide + f + j];
+  double* mean = space.mean + (block + 1) * n;
+  folded_mean(mean, x, rows, n);
+  folded_gram(gram, panels, x, mean, rows, n);
   space.weight[block + 1] = static_cast<double>(rows);
   space.any[block] = false;
 }
