@@ -16,10 +16,9 @@ constexpr uint32_t kMatrixNotConverged = 1, kMatrixNotFinite = 2;
 template <class T>
 constexpr T kNaN = static_cast<T>(__builtin_nan(""));
 
-// Even pieces of a batch for so many threads, of at most kLanes matrices each.
-template <class T>
-LC_INLINE int64_t pieces_of(int64_t count, int threads) {
-  const int64_t pieces = round_up(divide_up(count, kLanes<T>), threads);
+// Even pieces of a batch for so many threads, of at most `most` matrices each.
+LC_INLINE int64_t pieces_of(int64_t count, int64_t most, int threads) {
+  const int64_t pieces = round_up(divide_up(count, most), threads);
   return pieces < count ? pieces : count;
 }
 

@@ -44,7 +44,8 @@ void run_lanes(const Call& call, const Run& run, const lanes::EighArguments<T>& 
 
 template <class T>
 void run_blocks(const Call& call, const Run& run, const lanes::EighArguments<T>& all) {
-  const int64_t bytes = eigh_bytes<T>(call), pieces = pieces_of<T>(all.count, run.team->threads());
+  const int64_t bytes = eigh_bytes<T>(call);
+  const int64_t pieces = pieces_of(all.count, blocks_at_once<T>(all.n), run.team->threads());
   run.team->each(pieces, [&](int64_t piece, int thread) {
     const Span span = part_of(all.count, pieces, piece);
     const lanes::EighArguments<T> some = all.from(span.begin);

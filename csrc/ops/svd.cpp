@@ -57,7 +57,8 @@ void run_lanes(const Call& call, const Run& run, const lanes::SvdArguments<T>& a
 template <class T>
 void run_blocks(const Call& call, const Run& run, const lanes::SvdArguments<T>& all) {
   const Shape<T> shape(call);
-  const int64_t bytes = shape.bytes(), pieces = pieces_of<T>(all.count, run.team->threads());
+  const int64_t bytes = shape.bytes(), most = blocks_at_once<T>(shape.short_side);
+  const int64_t pieces = pieces_of(all.count, most, run.team->threads());
   run.team->each(pieces, [&](int64_t piece, int thread) {
     const Span span = part_of(all.count, pieces, piece);
     const lanes::SvdArguments<T> some = all.from(span.begin);
