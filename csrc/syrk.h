@@ -135,17 +135,6 @@ void gram_lower(double* gram, double sign, const Packed<T>& x, int64_t depth, co
     gram_column(gram, sign, x, depth, lists, group, 0, x.columns);
 }
 
-// The same on a team: a thread owns tiles.
-template <class T>
-void gram_lower(double* gram, double sign, const Packed<T>& x, int64_t depth, const Lists& lists, Team& team) {
-  constexpr int64_t kChunk = 96;  // rows of the Gram matrix that one task takes
-  const int64_t n = x.columns, groups = divide_up(x.count(), kTilePanels), chunks = divide_up(n, kChunk);
-  team.each(chunks * groups, [&](int64_t task, int) {
-    const int64_t chunk = chunks - 1 - task / groups, end = (chunk + 1) * kChunk;  // the longest first
-    gram_column(gram, sign, x, depth, lists, task % groups, chunk * kChunk, end < n ? end : n);
-  });
-}
-
 // ---- rows so short that several make one of a panel: its Gram matrix holds theirs on its diagonal -----------------
 
 template <class T>

@@ -76,6 +76,17 @@ int64_t moments_space(const Call& call, int64_t capacity, int threads) {
   return c.used();
 }
 
+// The lower triangle of gram[columns][columns] += sign X' X, on a team: a thread owns tiles.
+template <class T>
+void gram_shared(double* gram, double sign, const Packed<T>& x, int64_t depth, const Lists& lists, Team& team) {
+  constexpr int64_t kChunk = 96;  // rows of the Gram matrix that one task takes
+  const int64_t n = x.columns, groups = divide_up(x.count(), kTilePanels), chunks = divide_up(n, kChunk);
+  team.each(chunks * groups, [&](int64_t task, int) {
+    const int64_t chunk = chunks - 1 - task / groups, end = (chunk + 1) * kChunk;  // the longest first
+    gram_column(gram, sign, x, depth, lists, task % groups, chunk * kChunk, end < n ? end : n);
+  });
+}
+
 // One block: its mean, its weight, and its centred rows from row `first` of the panels on.
 template <class T>
 void take_block(const Space<T>& space, int64_t block, const Packed<T>& panels, const Lists& lists, int64_t first,
@@ -171,7 +182,7 @@ int moments_forward(const Call& call, const Run& run) {
           take(begin + i, i * cut.block, space.panels[0], space.lists[0], thread, team.threads());
         });
         const bool listed = space.listed(begin, begin + divide_up(depth, cut.block));
-        gram_lower(gram, 1, space.panels[0], depth, listed ? space.lists[0] : Lists(), team);
+        gram_shared(gram, 1, space.panels[0], depth, listed ? space.lists[0] : Lists(), team);
       }
     }
 
@@ -179,11 +190,11 @@ int moments_forward(const Call& call, const Run& run) {
     space.weight[0] = *count;
     *count = mean_of(mean, space.mean, space.weight, blocks + 1, n);
     pack_centred(space.spread, 0, space.mean, mean, space.weight, blocks + 1);
-    gram_lower(gram, 1, space.spread, blocks + 1, Lists(), team);
+    gram_shared(gram, 1, space.spread, blocks + 1, Lists(), team);
     if (space.listed(0, blocks)) {  // what was not centred has its mean's part in it
       std::memset(space.removed, 0, sizeof(double) * static_cast<size_t>(n));
       pack_centred(space.spread, 0, space.removed, space.removed, space.weight, blocks + 1);
-      gram_lower(gram, -1, space.spread, blocks + 1, Lists(), team);
+      gram_shared(gram, -1, space.spread, blocks + 1, Lists(), team);
     }
   }
   team.each(divide_up(n, kMirror), [&](int64_t task, int) {
