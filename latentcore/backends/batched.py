@@ -41,10 +41,10 @@ class Batched:
         self._backend, self._plan = backend, plan
         self._size = plan.of_role("input")[0].elements(1)
         flops = sum(plan.cost(call, 1)[0] for call in plan.calls)
-        most = 16
+        most = 32
         while most < _ROWS and 2 * most * flops <= _FLOPS:
             most *= 2
-        self._capacities = (1, min(32, most), most)
+        self._capacities = (1, 32, most)
         self._idle: dict[tuple[int, int], list[_Ready]] = {}
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, ...]:
