@@ -73,11 +73,18 @@ Steps<T> take_steps(Carver& carver, int64_t n) {
   return s;
 }
 
-// 1 / d from an estimate, by a Newton step: the error is that of this step alone, where it would add up over rotations.
+// 1 / d from an estimate: by a Newton step, whose error is that of this step alone, where it would add up over
+// rotations.
 template <class T>
 LC_INLINE Vec<T> reciprocal(Vec<T> d, Vec<T> estimate) {
+#if defined(__AVX2__)
   return madd(estimate, madd(-d, estimate, splat(T(1))), estimate);
+#else
+  (void)estimate;  // 1 - d * estimate, rounded twice, would keep the error
+  return T(1) / d;
+#endif
 }
+
 // The factors of one rotation, and the rows' new scales; tells which lanes leave the scales alone.
 template <class T>
 LC_INLINE Mask<T> scale_rotation(T* staged, const Rotation<T>& by, Carried<T>& row0, Carried<T>& row1, Mask<T>& any) {
