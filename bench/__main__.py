@@ -23,6 +23,7 @@ def main() -> int:
     """Run the benchmarks; 1 if latentcore failed or was refused in a row, else 0."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few, short samples")
+    parser.add_argument("--section", choices=report.TITLES, help="one of the two halves; the other's results stay")
     parser.add_argument("--only", metavar="PATTERN", help="rows that match, as 'decode*' or 'train step mnist 128'")
     parser.add_argument("--threads", metavar="N,N", help="numbers of threads (default: 1,2 as far as there are cores)")
     parser.add_argument("--contestants", metavar="NAME,NAME", help=f"of {', '.join(CONTESTANTS)}")
@@ -41,7 +42,9 @@ def main() -> int:
     names = [name for name in names if name in versions]
     if not names or not counts or not 1 <= min(counts) <= max(counts) <= len(cores):
         parser.error(f"nothing to run: {len(cores)} cores, contestants installed: {', '.join(versions)}")
-    chosen = [case for case in [*cases(), COLD, *linear_cases()] if fnmatch.fnmatch(str(case), options.only or "*")]
+    halves = {"neural": [*cases(), COLD], "linear": linear_cases()}
+    wanted = [case for half, rows in halves.items() if options.section in (None, half) for case in rows]
+    chosen = [case for case in wanted if fnmatch.fnmatch(str(case), options.only or "*")]
 
     about, begin, spent = machine.describe(), time.perf_counter(), machine.processor_seconds()
     with tempfile.TemporaryDirectory(prefix="latentcore-bench-") as scratch:
@@ -59,10 +62,14 @@ def main() -> int:
         records = report.summarize(rows, limits, inputs)
     command = " ".join(["python -m bench", *sys.argv[1:]])
     taken = {name: versions[name] for name in names}
+    run = {"machine": about, "versions": taken, "command": command, "ceilings": list(limits.values())}
     whole = not (options.quick or options.only or options.threads or options.contestants) and ENGINE in names
     if whole or options.output:
-        report.write(options.output or machine.HERE, about, taken, limits, records, command)
-    print(report.markdown(about, taken, limits, records, command))
+        report.write(options.output or machine.HERE, run, records)
+    sections = {record["section"]: {**run, "rows": []} for record in records}
+    for record in records:
+        sections[record["section"]]["rows"].append(record)
+    print(report.markdown(sections))
     return int(any(ENGINE in row.refused for row in rows))
 
 

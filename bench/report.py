@@ -66,73 +66,70 @@ def summarize(rows: list[Row], ceilings: dict[int, dict], inputs: Inputs) -> lis
     return [_record(row, ceilings[row.threads], inputs) for row in rows]
 
 
-def write(folder: Path, machine: dict, versions: dict, ceilings: dict, records: list[dict], command: str) -> None:
-    """Write RESULTS.md and results/<processor>.json under `folder`."""
+def write(folder: Path, run: dict[str, Any], records: list[dict]) -> None:
+    """Write RESULTS.md and results/<processor>.json under `folder`. run: "machine", "versions", "command" and "ceilings". A
+    section that took no part keeps what an earlier run wrote."""
     (folder / "results").mkdir(parents=True, exist_ok=True)
-    document = {
-        "machine": machine,
-        "versions": versions,
-        "command": command,
-        "ceilings": list(ceilings.values()),
-        "rows": records,
-    }
-    path = folder / "results" / f"{slug(machine)}.json"
-    path.write_text(json.dumps(document, indent=1) + "\n")
-    (folder / "RESULTS.md").write_text(markdown(machine, versions, ceilings, records, command))
+    path = folder / "results" / f"{slug(run['machine'])}.json"
+    sections = json.loads(path.read_text()) if path.exists() else {}
+    for name in TITLES:
+        rows = [record for record in records if record["section"] == name]
+        if rows:
+            sections[name] = {**run, "rows": rows}
+    path.write_text(json.dumps(sections, indent=1) + "\n")
+    (folder / "RESULTS.md").write_text(markdown(sections))
     readme = folder.parent / "README.md"
     if folder == HERE and readme.exists():
-        readme.write_text(with_summary(readme.read_text(), machine, records))
+        readme.write_text(with_summary(readme.read_text(), sections))
 
 
-def with_summary(text: str, machine: dict, records: list[dict]) -> str:
+def with_summary(text: str, sections: dict[str, dict]) -> str:
     """README.md with the tables between their marks made anew."""
-    for section, (about, chosen) in SUMMARY.items():
-        shown = [
-            r for r in records if r["section"] == section and r["batch"] in (chosen.get(r["task"], ()) or (r["batch"],))
-        ]
-        if not shown:
-            continue
+    for name, run in sections.items():
+        about, chosen = SUMMARY[name]
         by_row: dict[str, dict[int, str]] = {}
-        for record in shown:
+        for record in filter(chosen, run["rows"]):
             timed = record["contestants"]
-            best = min((name for name in timed if name != ENGINE), key=lambda name: timed[name]["ratio"])
+            best = min((peer for peer in timed if peer != ENGINE), key=lambda peer: timed[peer]["ratio"])
             cell = f"{_time(timed[ENGINE]['median'])} | **{timed[best]['ratio']:.2f}×** {best}"
-            name = f"{record['task']}, {record['data']}, batch {record['batch']}"
-            by_row.setdefault(name, {})[record["threads"]] = cell
-        threads = sorted({record["threads"] for record in shown})
+            by_row.setdefault(f"{record['task']}, {record['data']}, batch {record['batch']}", {})[record["threads"]] = cell
+        threads = sorted({record["threads"] for record in run["rows"]})
         lines = [
-            f"{machine['cpu']} (family.model {machine['family']}), {machine['date']}, {about}",
+            f"{run['machine']['cpu']} (family.model {run['machine']['family']}), {run['machine']['date']}, {about}",
             "",
             "| work | " + " | ".join(f"{n} thread{'s' * (n > 1)} | best peer" for n in threads) + " |",
             "|---|" + "--:|---|" * len(threads),
         ]
-        lines += [f"| {name} | " + " | ".join(cells.get(n, " | ") for n in threads) + " |" for name, cells in by_row.items()]
-        marks = f"<!-- {section} results -->", f"<!-- /{section} results -->"
+        lines += [f"| {row} | " + " | ".join(cells.get(n, " | ") for n in threads) + " |" for row, cells in by_row.items()]
+        marks = f"<!-- {name} results -->", f"<!-- /{name} results -->"
         table = "\n".join([marks[0], *lines, marks[1]])
         text = re.sub(f"{marks[0]}.*{marks[1]}", lambda _, table=table: table, text, flags=re.DOTALL)
     return text
 
 
-def markdown(machine: dict, versions: dict, ceilings: dict, records: list[dict], command: str) -> str:
+def markdown(sections: dict[str, dict]) -> str:
     """The tables, for a person to read."""
-    data = "MNIST training images" if mnist_path() else "synthetic rows with 81 % zeros, for want of MNIST"
-    parts = [
-        "# Benchmarks",
-        f"`{command}`, commit {machine['commit']}, {machine['date']}.",
-        f"{machine['cpu']} (family.model {machine['family']}), {machine['cores']} cores, {machine['system']}, "
-        f"Python {machine['python']}; " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
-        f"Rows called mnist: {data}. Other processes kept {machine['neighbours']:.2f} CPUs busy meanwhile.",
-    ]
-    for threads, limits in ceilings.items():
-        levels = ", ".join(f"{level['name']} {level['gbps']:.0f} GB/s" for level in limits["levels"])
-        parts.append(f"## {threads} thread{'s' * (threads > 1)}")
-        peak = f"{limits['fma_gflops']:.0f} GFLOP/s in {8 * limits['vector_bytes']}-bit vectors"
-        parts.append(f"Ceilings: float32 multiply-adds {peak}; reads {levels}.")
-        for section, title in TITLES.items():
-            shown = [record for record in records if record["threads"] == threads and record["section"] == section]
-            if shown:
-                parts += [f"### {title}", _table(shown)]
-    return "\n\n".join([*parts, "## How to read it", NOTES])
+    data = "MNIST's training images" if mnist_path() else "synthetic rows with 81 % zeros, for want of MNIST"
+    parts = ["# Benchmarks"]
+    for name, title in TITLES.items():
+        if name not in sections:
+            continue
+        run, machine = sections[name], sections[name]["machine"]
+        peers = ", ".join(f"{peer} {version}" for peer, version in run["versions"].items())
+        when = f"`{run['command']}`, commit {machine['commit']}, {machine['date']}."
+        busy = f"Other processes kept {machine['neighbours']:.2f} CPUs busy meanwhile."
+        where = f"{machine['cpu']} (family.model {machine['family']}), {machine['cores']} cores, {machine['system']}"
+        parts += [f"## {title}", f"{when} {busy}", f"{where}, Python {machine['python']}; {peers}."]
+        for limits in run["ceilings"]:
+            threads = limits["threads"]
+            levels = ", ".join(f"{level['name']} {level['gbps']:.0f} GB/s" for level in limits["levels"])
+            peak = f"{limits['fma_gflops']:.0f} GFLOP/s in {8 * limits['vector_bytes']}-bit vectors"
+            parts += [
+                f"### {title}, {threads} thread{'s' * (threads > 1)}",
+                f"Ceilings: float32 multiply-adds {peak}; reads {levels}.",
+                _table([record for record in run["rows"] if record["threads"] == threads]),
+            ]
+    return "\n\n".join([*parts, "## How to read it", f"* Rows called mnist: {data}.\n{NOTES}"])
 
 
 def _record(row: Row, limits: dict, inputs: Inputs) -> dict[str, Any]:
