@@ -40,7 +40,7 @@ sanitize:
 	CMAKE_ARGS=-DLATENTCORE_SANITIZE=address,undefined SKBUILD_BUILD_DIR=build/address \
 	    $(MAKE) VENV=.venv-address .venv-address/.test
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
-	    ASAN_OPTIONS=detect_leaks=0 .venv-address/bin/python -m pytest --capture=sys $(OPS:%=tests/test_%.py)
+	    ASAN_OPTIONS=detect_leaks=0 LATENTCORE_TEST_SHARE=10 .venv-address/bin/python -m pytest --capture=sys $(OPS:%=tests/test_%.py)
 	CMAKE_ARGS=-DLATENTCORE_SANITIZE=thread SKBUILD_BUILD_DIR=build/thread \
 	    $(MAKE) VENV=.venv-thread .venv-thread/.test
 	@# The runtime of g++ 12 now and then fails to map its own memory where addresses are random: not a finding, run again.

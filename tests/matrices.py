@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ Maker = Callable[[Random, int, int, int], np.ndarray]  # (rng, count, m, n) to (
 
 # The runs of a shape: on each set, in each dtype.
 RUNS = 2 * len(SETS)
+SHARE = int(os.environ.get("LATENTCORE_TEST_SHARE", "1"))  # take one in so many: sanitizers are slow
 
 
 @pytest.fixture(autouse=True, scope="module")

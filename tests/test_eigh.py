@@ -10,6 +10,7 @@ from cases import SETS, Case, each_dtype, each_set, execute, given, values_of
 from matrices import (
     FAMILIES,
     RUNS,
+    SHARE,
     Batch,
     Maker,
     Random,
@@ -30,7 +31,7 @@ from numerics import LEDGER
 from latentcore.linalg import LIMIT
 from latentcore.ops.svd import NOT_FINITE
 
-COUNT = 252 // RUNS  # of each family and size in each run: 10,000 of each family in all
+COUNT = max(1, 252 // RUNS // SHARE)  # of each family and size in each run: 10,000 of each family in all
 LARGE = (48, 64, 65, 96, 97, 128, 200, 257)
 
 

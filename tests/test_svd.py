@@ -11,6 +11,7 @@ from matrices import (
     ENDS,
     FAMILIES,
     RUNS,
+    SHARE,
     Batch,
     assert_accurate,
     assert_plain,
@@ -27,7 +28,7 @@ from numerics import LEDGER
 from latentcore.linalg import LIMIT
 from latentcore.ops.svd import NOT_FINITE
 
-COUNT = 84 // RUNS  # of each family and shape in each run: 10,000 of each family in all
+COUNT = max(1, 84 // RUNS // SHARE)  # of each family and shape in each run: 10,000 of each family in all
 LARGE = [(48, 48), (64, 64), (65, 65), (96, 96), (97, 97), (128, 128), (200, 200), (257, 257), (784, 64), (64, 640)]
 LONG = [(1, 1000), (1000, 1), (300, 3), (4, 500), (129, 40), (40, 400)]
 

@@ -9,7 +9,7 @@ namespace {
 // A matrix in each lane is quickest for a batch, but a lone matrix then takes as long as kLanes of them: measured, it
 // still beats LAPACK up to this size.
 bool in_lanes(const Call& call) {
-  return call.size[1].value <= 32;
+  return call.size[1].value <= 26;
 }
 
 template <class T>

@@ -25,7 +25,7 @@ struct Shape {
   }
   // A matrix in each lane is quickest for a batch, but a lone matrix then takes as long as kLanes of them: measured, it
   // still beats LAPACK as long as this holds.
-  bool in_lanes() const { return long_side + 2 * short_side <= (sizeof(T) == 4 ? 96 : 84); }
+  bool in_lanes() const { return long_side + 2 * short_side <= (sizeof(T) == 4 ? 90 : 78); }
   int64_t bytes() const {
     return in_lanes() ? bytes_of<T, 2>(long_side, short_side, vectors) : svd_blocks_workspace<T>(rows, columns);
   }
