@@ -27,6 +27,9 @@ AnyCase = Case | Decomposition | Components
 PREPARE_SECONDS = 300
 """How long a contestant may take to compile."""
 
+LONG_SECONDS = 0.1
+"""When a call of every contestant takes longer, a third of the rounds is enough."""
+
 
 @dataclass(frozen=True)
 class Effort:
@@ -135,7 +138,10 @@ def measure(case: AnyCase, workers: list[Worker], inputs: Inputs, effort: Effort
         row.refused |= case.verdicts(inputs, {name: reply["evidence"] for name, reply in replies.items()})
     racing = [worker for worker in workers if worker.name in replies and worker.name not in row.refused]
     epoch = case.task == "epoch"
-    for number in range(effort.epoch_rounds if epoch else effort.rounds):
+    rounds = effort.epoch_rounds if epoch else effort.rounds
+    if sum(replies[worker.name]["call_seconds"] for worker in racing) > LONG_SECONDS:
+        rounds = max(1, rounds // 3)
+    for number in range(rounds):
         for place in range(len(racing)):
             worker = racing[(place + number) % len(racing)]
             wanted = math.ceil(effort.sample_seconds / max(replies[worker.name]["call_seconds"], 1e-7))
