@@ -82,7 +82,7 @@ class Case:
     def verdicts(self, inputs: Inputs, evidence: dict[str, Any]) -> dict[str, str]:
         """Why a contestant is refused, by name; whoever passes is not in it. An epoch is judged by its mean loss alone,
         which the median of all contestants must confirm."""
-        parameters, reasons = inputs.parameters(self.network), {}
+        parameters = inputs.parameters(self.network)
         if self.trains:
             first = expected_loss(parameters, inputs.rows(self)[: self.batch]) if self.task == "train step" else None
             consensus = float(np.median([losses[-1] for losses in evidence.values()]))

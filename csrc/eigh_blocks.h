@@ -52,7 +52,7 @@ class EighBlocks {
 
     for (int64_t i = 0; i < count; ++i) {
       const Lane& lane = lane_[i];
-      status[i] = lane.bad ? 2 : failed[i / kLanes<T>][i % kLanes<T>] ? 1 : 0;
+      status[i] = lane.bad ? kMatrixNotFinite : failed[i / kLanes<T>][i % kLanes<T>] ? kMatrixNotConverged : 0;
       if (status[i]) {
         fill_nan(w + i * n, n);
         if (v)

@@ -110,7 +110,7 @@ void copy_out_transposed(T* out, int64_t row, const Panels<T>& x, int64_t rows, 
 
 template <class T>
 void fill_nan(T* x, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) x[i] = static_cast<T>(__builtin_nan(""));
+  for (int64_t i = 0; i < n; ++i) x[i] = kNaN<T>;
 }
 
 // The bits of the largest magnitude among a[n], at least `most`.

@@ -72,7 +72,7 @@ class SvdBlocks {
       diagonalize<kGroups>(failed, count, vectors);
 
     for (int64_t i = 0; i < count; ++i) {
-      status[i] = lane_[i].bad ? 2 : failed[i / kLanes<T>][i % kLanes<T>] ? 1 : 0;
+      status[i] = lane_[i].bad ? kMatrixNotFinite : failed[i / kLanes<T>][i % kLanes<T>] ? kMatrixNotConverged : 0;
       if (status[i]) {
         fill_nan(s + i * n, n);
         if (vectors) {
