@@ -184,8 +184,13 @@ import latentcore as lc
 
 X = np.random.default_rng(0).random((5000, 20), np.float32)
 model = lc.VAE(3, (17,), random_state=0)
+
+def tell(epoch, record):
+    sys.stdout.write(f"epoch {epoch}\\n")  # print writes in parts, and the signal may come between two of them
+    sys.stdout.flush()
+
 try:
-    lc.train(model, X, epochs=10**6, callback=lambda epoch, record: print("epoch", epoch, flush=True))
+    lc.train(model, X, epochs=10**6, callback=tell)
 except KeyboardInterrupt:
     done = len(model.history_["loss"])
     lc.save(model, sys.argv[1])
