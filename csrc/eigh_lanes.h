@@ -97,6 +97,7 @@ struct EighSpace {
   Vec<T>*a[G], *d, *e, *scratch;
   Mask<T>* flip;
   SweepLog<T> log;
+  Passes<T> passes;
   Order<T> order;
   T* buffer;
   EighSpace(Carver& c, int64_t n, bool vectors) : row(n | 1), order(c, n) {
@@ -108,6 +109,8 @@ struct EighSpace {
     log.right = vectors ? c.take<Rotation<T>>(kSweeps * n * G) : nullptr;
     log.left = nullptr;
     log.capacity = kSweeps;
+    passes.scale = c.take<Vec<T>>(n);
+    passes.factors = vectors ? c.take<Vec<T>>(kSweeps * n) : nullptr;
     buffer = c.take<T>(round_up(n, kLanes<T>) * kLanes<T>);
   }
 };
@@ -139,7 +142,7 @@ void eigh_groups(const EighArguments<T>& all, EighSpace<T, G>& s) {
                     [&](int64_t i, int64_t k) LC_LAMBDA { return a[i * row + k]; });
   }
   tridiagonal_qr<T, G, kVectors>(n, s.d, s.e, kVectors ? &s.log : nullptr, failed, [&](const SweepLog<T>& log) {
-    for (int g = 0; g < G; ++g) rotate<T>(s.a[g], row, n, log.right + g, n, G, log);
+    for (int g = 0; g < G; ++g) rotate<T>(s.a[g], row, n, log.right + g * kSweeps * n, n, log, &s.passes);
   });
   for (int g = 0; g < G; ++g) {
     const EighArguments<T> some = all.from(g * kLanes<T>);

@@ -6,11 +6,11 @@
 // it. Matrices come scaled to entries of about 1 (any below 1e-15 in float32, 1e-140 in float64 count as 0), finite.
 //
 // Log: sweep s rotates the planes (k, k + 1), k = begin[s] .. end[s] - 1, in ascending order; sweeps follow each other
-// in ascending order. Its rotation of plane k stands at [(s * n + k) * G + g] of `right`, and of `left`, each the
-// vector c followed by the vector s. Columns of the vectors (V by `right`, U by `left`) turn as
+// in ascending order. Its rotation of plane k stands at [(g * capacity + s) * n + k] of `right`, and of `left`, each
+// the vector c followed by the vector s. Columns of the vectors (V by `right`, U by `left`) turn as
 //   x[k], x[k + 1] = c * x[k] + s * x[k + 1], c * x[k + 1] - s * x[k].
 // A lane that does not take part has c = 1, s = 0 exactly. One lane alone reads its numbers at a distance of
-// G * sizeof(Rotation<T>) from plane to plane.
+// sizeof(Rotation<T>) from plane to plane.
 #pragma once
 
 #include "simd.h"
@@ -222,8 +222,9 @@ void bidiagonal_qr(int64_t n, Vec<T>* d, Vec<T>* e, SweepLog<T>* log, Mask<T>* f
       ek[g] = e[rows.first * G + g];
     }
     Rotation<T>*right = nullptr, *left = nullptr;
+    const int64_t group = kVectors ? log->capacity * n : 0;  // from group to group
     if constexpr (kVectors) {
-      const int64_t at = qr::next_sweep(log, rows, apply) * n * G;
+      const int64_t at = qr::next_sweep(log, rows, apply) * n;
       right = log->right + at;
       left = log->left + at;
     }
@@ -252,8 +253,8 @@ void bidiagonal_qr(int64_t n, Vec<T>* d, Vec<T>* e, SweepLog<T>* log, Mask<T>* f
         z[g] = l.by.s * e1;
         ek[g] = l.by.c * e1;
         if constexpr (kVectors) {
-          right[k * G + g] = r.by;
-          left[k * G + g] = l.by;
+          right[g * group + k] = r.by;
+          left[g * group + k] = l.by;
         }
       }
     for (int g = 0; g < G; ++g) {
@@ -304,8 +305,9 @@ void tridiagonal_qr(int64_t n, Vec<T>* d, Vec<T>* e, SweepLog<T>* log, Mask<T>* 
       ek[g] = e[rows.first * G + g];
     }
     Rotation<T>* right = nullptr;
+    const int64_t group = kVectors ? log->capacity * n : 0;
     if constexpr (kVectors)
-      right = log->right + qr::next_sweep(log, rows, apply) * n * G;
+      right = log->right + qr::next_sweep(log, rows, apply) * n;
     for (int64_t k = rows.first; k < rows.end; ++k)
 #pragma GCC unroll 4
       for (int g = 0; g < G; ++g) {
@@ -326,7 +328,7 @@ void tridiagonal_qr(int64_t n, Vec<T>* d, Vec<T>* e, SweepLog<T>* log, Mask<T>* 
         z[g] = r.by.s * e1;
         ek[g] = r.by.c * e1;
         if constexpr (kVectors)
-          right[k * G + g] = r.by;
+          right[g * group + k] = r.by;
       }
     for (int g = 0; g < G; ++g) {
       d[rows.end * G + g] = dk[g];

@@ -282,10 +282,30 @@ void unpack_columns(T* out, int64_t size, int64_t count, const Vec<T>* x, int64_
   }
 }
 
-// to[i] = from[order[i]]
+// to[i] = from[order[i]]; `from` can be read up to whole vectors.
 template <class T>
 LC_INLINE void permute(T* to, const T* from, const int32_t* order, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) to[i] = from[order[i]];
+#if defined(__AVX512F__)
+  constexpr int64_t L = kLanes<T>;
+  if (n <= 2 * L)
+    for (int64_t i = 0; i < n; i += L) {
+      const int some = static_cast<int>(n - i < L ? n - i : L);
+      Vec<T> v;
+      if constexpr (sizeof(T) == 4) {
+        const __m512i at = _mm512_loadu_si512(order + i);
+        v = n <= L ? _mm512_maskz_permutexvar_ps(0xFFFF, at, load<T>(from))
+                   : _mm512_permutex2var_ps(load<T>(from), at, load<T>(from + L));
+      } else {
+        const __m512i at =
+            _mm512_maskz_cvtepi32_epi64(0xFF, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(order + i)));
+        v = n <= L ? _mm512_maskz_permutexvar_pd(0xFF, at, load<T>(from))
+                   : _mm512_permutex2var_pd(load<T>(from), at, load<T>(from + L));
+      }
+      store_first<T>(to + i, v, some);
+    }
+  else
+#endif
+    for (int64_t i = 0; i < n; ++i) to[i] = from[order[i]];
 }
 
 // x[rows][columns], its columns sorted, to each lane's matrix at out + lane * size; buffer[kLanes * (columns +

@@ -155,6 +155,7 @@ struct SvdSpace {
   Vec<T>*a[G], *core[G], *u[G], *v[G], *first[G], *d, *e, *scratch;  // where tall, R is the core; else they are one
   Mask<T>* flip;
   SweepLog<T> log;
+  Passes<T> passes;
   Order<T> order;
   T* buffer;
   SvdSpace(Carver& c, int64_t m, int64_t n, bool vectors) : tall(2 * m > 3 * n), row(n | 1), order(c, n) {
@@ -172,6 +173,8 @@ struct SvdSpace {
     log.right = vectors ? c.take<Rotation<T>>(kSweeps * n * G) : nullptr;
     log.left = vectors ? c.take<Rotation<T>>(kSweeps * n * G) : nullptr;
     log.capacity = kSweeps;
+    passes.scale = c.take<Vec<T>>(n);
+    passes.factors = vectors ? c.take<Vec<T>>(kSweeps * n) : nullptr;
     buffer = c.take<T>(round_up(n, kLanes<T>) * kLanes<T>);
   }
 };
@@ -224,8 +227,8 @@ void svd_groups(const SvdArguments<T>& all, SvdSpace<T, G>& w) {
   const int64_t core_rows = w.tall ? n : m;
   bidiagonal_qr<T, G, kVectors>(n, w.d, w.e, kVectors ? &w.log : nullptr, failed, [&](const SweepLog<T>& log) {
     for (int g = 0; g < G; ++g) {
-      rotate<T>(w.v[g], row, n, log.right + g, n, G, log);
-      rotate<T>(w.core[g], row, core_rows, log.left + g, n, G, log);
+      rotate<T>(w.v[g], row, n, log.right + g * kSweeps * n, n, log, &w.passes);
+      rotate<T>(w.core[g], row, core_rows, log.left + g * kSweeps * n, n, log, &w.passes);
     }
   });
   for (int g = 0; g < G; ++g) {
