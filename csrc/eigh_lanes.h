@@ -2,8 +2,7 @@
 // implicit-shift QR (Golub & Van Loan, Matrix Computations, 8.3). Only lower triangles are read.
 #pragma once
 
-#include "lane_reflectors.h"
-#include "lane_rotations.h"
+#include "lane_vectors.h"
 
 namespace lc {
 namespace LC_ISA {
@@ -94,7 +93,7 @@ void tridiagonalise(Vec<T>* a, int64_t row, int64_t n, Vec<T>* d, Vec<T>* e, int
 template <class T, int G>
 struct EighSpace {
   int64_t row;
-  Vec<T>*a[G], *d, *e, *scratch;
+  Vec<T>*a[G], *d, *e, *scratch, *alone;
   Mask<T>* flip;
   SweepLog<T> log;
   Passes<T> passes;
@@ -109,6 +108,7 @@ struct EighSpace {
     log.right = vectors ? c.take<Rotation<T>>(kSweeps * n * G) : nullptr;
     log.left = nullptr;
     log.capacity = kSweeps;
+    alone = vectors ? c.take<Vec<T>>(Vectors<T>::size_alone(n, n)) : nullptr;
     passes.scale = c.take<Vec<T>>(n);
     passes.factors = vectors ? c.take<Vec<T>>(kSweeps * n) : nullptr;
     buffer = c.take<T>(round_up(n, kLanes<T>) * kLanes<T>);
@@ -132,17 +132,20 @@ void eigh_groups(const EighArguments<T>& all, EighSpace<T, G>& s) {
   const int64_t n = all.n, row = s.row;
   Scale<T> scale[G];
   Mask<T> failed[G];
+  const auto vectors = [&](int g) {
+    return Vectors<T>(s.a[g], row, n, n, G == 1 ? all.count : G * kLanes<T>, s.alone);
+  };
   for (int g = 0; g < G; ++g) {
     const EighArguments<T> some = all.from(g * kLanes<T>);
     Vec<T>* a = s.a[g];
     scale[g] = pack_scaled<T, true>(a, row, 1, Places<T>(some.c, n * n, some.count), n, n);
     tridiagonalise<T>(a, row, n, s.d + g, s.e + g, G, s.scratch);
     if constexpr (kVectors)
-      accumulate<T>(a, row, n, n, 1, n > 2 ? n - 2 : 0, s.scratch,
-                    [&](int64_t i, int64_t k) LC_LAMBDA { return a[i * row + k]; });
+      vectors(g).accumulate(1, n > 2 ? n - 2 : 0, s.scratch,
+                            [&](int64_t i, int64_t k) LC_LAMBDA { return a[i * row + k]; });
   }
   tridiagonal_qr<T, G, kVectors>(n, s.d, s.e, kVectors ? &s.log : nullptr, failed, [&](const SweepLog<T>& log) {
-    for (int g = 0; g < G; ++g) rotate<T>(s.a[g], row, n, log.right + g * kSweeps * n, n, log, &s.passes);
+    for (int g = 0; g < G; ++g) vectors(g).rotate(log.right + g * kSweeps * n, log, &s.passes);
   });
   for (int g = 0; g < G; ++g) {
     const EighArguments<T> some = all.from(g * kLanes<T>);
@@ -150,6 +153,7 @@ void eigh_groups(const EighArguments<T>& all, EighSpace<T, G>& s) {
     s.order.template sort<false>(n, s.d + g, G, s.flip);
     unpack_values<T>(some.w, n, count, s.d + g, G, scale[g].up, s.order.place);
     if constexpr (kVectors) {
+      vectors(g).finish();
       signs_of<T>(s.flip, s.a[g], row, n, n);
       unpack_rows<T>(some.v, n * n, count, s.a[g], row, n, n, s.order.order, s.flip, s.buffer);
     }

@@ -52,18 +52,22 @@ constexpr int kColumns = kRegisters == 32 ? 4 : 2;
 
 // q[rows][C] = H q; H the product of R reflectors, the last one (kForward: the first) first. v[rows][R], and their
 // products product[a * R + b] = v_a . v_b.
-template <class T, int R, int C, bool kForward>
-LC_INLINE void reflect_columns(Vec<T>* q, int64_t row, int64_t rows, const Vec<T>* v, const Vec<T>* product) {
+template <class T, int R, int C, bool kForward, class Lane>
+LC_INLINE void reflect_columns(Vec<T>* q, int64_t row, int64_t rows, const Vec<T>* v, const Vec<T>* product, Lane of) {
   Vec<T> w[R][C] = {}, total[R][C] = {};
   for (int64_t i = 0; i < rows;) {
     const int64_t stop = rows - i < kChain ? rows : i + kChain;
-    for (; i < stop; ++i)
+    for (; i < stop; ++i) {
+      Vec<T> u[R];
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) u[r] = of(v[i * R + r]);
 #pragma GCC unroll 4
       for (int c = 0; c < C; ++c) {
         const Vec<T> x = q[i * row + c];
 #pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) w[r][c] = madd(v[i * R + r], x, w[r][c]);
+        for (int r = 0; r < R; ++r) w[r][c] = madd(u[r], x, w[r][c]);
       }
+    }
     for (int r = 0; r < R && rows > kChain; ++r)
       for (int c = 0; c < C; ++c) {
         total[r][c] += w[r][c];
@@ -76,19 +80,23 @@ LC_INLINE void reflect_columns(Vec<T>* q, int64_t row, int64_t rows, const Vec<T
     for (int b = 0; b < a; ++b) {
       const int to = kForward ? a : R - 1 - a, from = kForward ? b : R - 1 - b;
 #pragma GCC unroll 4
-      for (int c = 0; c < C; ++c) w[to][c] = madd(-product[to * R + from], w[from][c], w[to][c]);
+      for (int c = 0; c < C; ++c) w[to][c] = madd(-of(product[to * R + from]), w[from][c], w[to][c]);
     }
-  for (int64_t i = 0; i < rows; ++i)
+  for (int64_t i = 0; i < rows; ++i) {
+    Vec<T> u[R];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) u[r] = -of(v[i * R + r]);
 #pragma GCC unroll 4
     for (int c = 0; c < C; ++c) {
       Vec<T> x = q[i * row + c];
 #pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) x = madd(-v[i * R + r], w[r][c], x);
+      for (int r = 0; r < R; ++r) x = madd(u[r], w[r][c], x);
       q[i * row + c] = x;
     }
+  }
 }
-template <class T, int R, bool kForward>
-void reflect(Vec<T>* q, int64_t row, int64_t rows, int64_t columns, const Vec<T>* v) {
+template <class T, int R, bool kForward, class Lane>
+void reflect(Vec<T>* q, int64_t row, int64_t rows, int64_t columns, const Vec<T>* v, Lane of) {
   Vec<T> product[R * R];
   for (int a = 0; a < R; ++a)
     for (int b = 0; b < a; ++b)
@@ -96,46 +104,24 @@ void reflect(Vec<T>* q, int64_t row, int64_t rows, int64_t columns, const Vec<T>
           0, rows, [&](int64_t i, Vec<T> sum) LC_LAMBDA { return madd(v[i * R + a], v[i * R + b], sum); });
   int64_t c = 0;
   for (; c + kColumns <= columns; c += kColumns)
-    reflect_columns<T, R, kColumns, kForward>(q + c, row, rows, v, product);
-  for (; c < columns; ++c) reflect_columns<T, R, 1, kForward>(q + c, row, rows, v, product);
+    reflect_columns<T, R, kColumns, kForward>(q + c, row, rows, v, product, of);
+  for (; c < columns; ++c) reflect_columns<T, R, 1, kForward>(q + c, row, rows, v, product, of);
 }
 // count = 1 .. 4 reflectors.
-template <class T, bool kForward>
-LC_INLINE void reflect(int count, Vec<T>* q, int64_t row, int64_t rows, int64_t columns, const Vec<T>* v) {
+template <class T, bool kForward, class Lane = EveryLane<T>>
+LC_INLINE void reflect(int count, Vec<T>* q, int64_t row, int64_t rows, int64_t columns, const Vec<T>* v,
+                       Lane of = {}) {
   switch (count) {
     case 1:
-      return reflect<T, 1, kForward>(q, row, rows, columns, v);
+      return reflect<T, 1, kForward>(q, row, rows, columns, v, of);
     case 2:
-      return reflect<T, 2, kForward>(q, row, rows, columns, v);
+      return reflect<T, 2, kForward>(q, row, rows, columns, v, of);
     case 3:
-      return reflect<T, 3, kForward>(q, row, rows, columns, v);
+      return reflect<T, 3, kForward>(q, row, rows, columns, v, of);
     case 4:
-      return reflect<T, 4, kForward>(q, row, rows, columns, v);
+      return reflect<T, 4, kForward>(q, row, rows, columns, v, of);
   }
   __builtin_unreachable();
-}
-
-// The product of `count` reflectors as the first `columns` columns of a matrix q of `rows` rows, in place or not: entry
-// i of reflector k, which turns rows k + shift and on, is at(i, k), read before the rows and columns from k + shift on
-// are overwritten. v[4 * rows] is scratch.
-template <class T, class At>
-void accumulate(Vec<T>* q, int64_t row, int64_t rows, int64_t columns, int64_t shift, int64_t count, Vec<T>* v,
-                At&& at) {
-  int64_t done = columns;  // rows and columns from here on are set
-  const auto clear = [&](int64_t begin) {
-    for (int64_t i = begin; i < rows; ++i)
-      for (int64_t j = begin; j < (i < done ? columns : done); ++j) q[i * row + j] = Vec<T>{} + static_cast<T>(i == j);
-    done = begin;
-  };
-  for (int64_t k = (count - 1) / 4 * 4; k >= 0 && count; k -= 4) {
-    const int some = static_cast<int>(count - k < 4 ? count - k : 4);
-    const int64_t first = k + shift;
-    for (int64_t i = first; i < rows; ++i)
-      for (int r = 0; r < some; ++r) v[(i - first) * some + r] = i < first + r ? Vec<T>{} : at(i, k + r);
-    clear(first);
-    reflect<T, false>(some, q + first * row + first, row, rows - first, columns - first, v);
-  }
-  clear(0);
 }
 
 }  // namespace lanes

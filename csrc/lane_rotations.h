@@ -8,7 +8,7 @@
 // two and so without a trace, before one of a lane becomes too small.
 #pragma once
 
-#include "implicit_qr.h"
+#include "lanes.h"
 
 namespace lc {
 namespace LC_ISA {
@@ -138,10 +138,9 @@ void scale_rotations(Rotation<T>* rotation, int64_t n, const SweepLog<T>& log, P
 }
 
 // R rows through the F sweeps of a pass; sweeps stand n apart.
-template <class T, int R, int F, bool kFactor>
-LC_INLINE void rotate_rows(Vec<T>* q, int64_t row, int64_t n, const Pass<T>& pass) {
+template <class T, int R, int F, bool kFactor, class Lane>
+LC_INLINE void rotate_rows(Vec<T>* q, int64_t row, int64_t n, const Pass<T>& pass, Lane of) {
   const Rotation<T>* by = pass.rotation;
-  const Vec<T>* factor = pass.factor;
   const int64_t begin = pass.begin, end = pass.end;
   Vec<T> carry[F][R];  // the column that each sweep carries on
   // Sweeps f .. g - 1, the first of them on plane k; y is the column that comes in, and then that which goes out.
@@ -149,12 +148,12 @@ LC_INLINE void rotate_rows(Vec<T>* q, int64_t row, int64_t n, const Pass<T>& pas
 #pragma GCC unroll 4
     for (int i = f; i < g; ++i) {
       const Rotation<T>& b = by[i * n + k - i + f];
-      const Vec<T> out = madd(b.c, y, carry[i][r]);
-      carry[i][r] = madd(b.s, carry[i][r], y);
+      const Vec<T> out = madd(of(b.c), y, carry[i][r]);
+      carry[i][r] = madd(of(b.s), carry[i][r], y);
       y = out;
     }
   };
-  const auto put = [&](int r, int64_t k, Vec<T> y) LC_LAMBDA { q[r * row + k] = kFactor ? y * factor[k] : y; };
+  const auto put = [&](int r, int64_t k, Vec<T> y) LC_LAMBDA { q[r * row + k] = kFactor ? y * of(pass.factor[k]) : y; };
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
     for (int64_t k = 0; k < begin && kFactor; ++k) put(r, k, q[r * row + k]);
@@ -167,16 +166,19 @@ LC_INLINE void rotate_rows(Vec<T>* q, int64_t row, int64_t n, const Pass<T>& pas
     }
   }
   for (int64_t k = begin + F - 1; k < end; ++k) {
-    Rotation<T> now[F];  // in registers for all rows
+    Vec<T> c[F], s[F];  // in registers for all rows
 #pragma GCC unroll 4
-    for (int f = 0; f < F; ++f) now[f] = by[f * n + k - f];
+    for (int f = 0; f < F; ++f) {
+      c[f] = of(by[f * n + k - f].c);
+      s[f] = of(by[f * n + k - f].s);
+    }
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       Vec<T> y = q[r * row + k + 1];
 #pragma GCC unroll 4
       for (int f = 0; f < F; ++f) {
-        const Vec<T> out = madd(now[f].c, y, carry[f][r]);
-        carry[f][r] = madd(now[f].s, carry[f][r], y);
+        const Vec<T> out = madd(c[f], y, carry[f][r]);
+        carry[f][r] = madd(s[f], carry[f][r], y);
         y = out;
       }
       put(r, k + 1 - F, y);
@@ -192,37 +194,33 @@ LC_INLINE void rotate_rows(Vec<T>* q, int64_t row, int64_t n, const Pass<T>& pas
     }
 }
 
-template <class T, int R, bool kFactor>
-LC_INLINE void rotate_rows(Vec<T>* q, int64_t row, int64_t n, const Pass<T>& pass) {
+template <class T, int R, bool kFactor, class Lane>
+LC_INLINE void rotate_rows(Vec<T>* q, int64_t row, int64_t n, const Pass<T>& pass, Lane of) {
   if (pass.sweeps == 1)
-    rotate_rows<T, R, 1, kFactor>(q, row, n, pass);
+    rotate_rows<T, R, 1, kFactor>(q, row, n, pass, of);
   else if (pass.sweeps == 2)
-    rotate_rows<T, R, 2, kFactor>(q, row, n, pass);
+    rotate_rows<T, R, 2, kFactor>(q, row, n, pass, of);
   else
-    rotate_rows<T, R, kFused, kFactor>(q, row, n, pass);
+    rotate_rows<T, R, kFused, kFactor>(q, row, n, pass, of);
 }
-template <class T, int R>
-void rotate_rows(Vec<T>* q, int64_t row, int64_t n, const Passes<T>& passes) {
+template <class T, int R, class Lane>
+void rotate_rows(Vec<T>* q, int64_t row, int64_t n, const Passes<T>& passes, Lane of) {
   for (int p = 0; p < passes.count; ++p)
     if (passes.pass[p].factor)
-      rotate_rows<T, R, true>(q, row, n, passes.pass[p]);
+      rotate_rows<T, R, true>(q, row, n, passes.pass[p], of);
     else
-      rotate_rows<T, R, false>(q, row, n, passes.pass[p]);
+      rotate_rows<T, R, false>(q, row, n, passes.pass[p], of);
 }
-
-// x[rows][n] turned by every rotation of one side of a log. The log is used up.
-template <class T>
-void rotate(Vec<T>* q, int64_t row, int64_t rows, Rotation<T>* rotation, int64_t n, const SweepLog<T>& log,
-            Passes<T>* passes) {
-  scale_rotations<T>(rotation, n, log, passes);
+template <class T, class Lane>
+LC_INLINE void rotate_all(Vec<T>* q, int64_t row, int64_t rows, int64_t n, const Passes<T>& passes, Lane of) {
   int64_t i = 0;
-  for (; i + kRows <= rows; i += kRows) rotate_rows<T, kRows>(q + i * row, row, n, *passes);
+  for (; i + kRows <= rows; i += kRows) rotate_rows<T, kRows>(q + i * row, row, n, passes, of);
   if (i + 2 <= rows) {
-    rotate_rows<T, 2>(q + i * row, row, n, *passes);
+    rotate_rows<T, 2>(q + i * row, row, n, passes, of);
     i += 2;
   }
   if (i < rows)
-    rotate_rows<T, 1>(q + i * row, row, n, *passes);
+    rotate_rows<T, 1>(q + i * row, row, n, passes, of);
 }
 
 }  // namespace lanes

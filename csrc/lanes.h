@@ -33,6 +33,18 @@ struct Places {
   }
 };
 
+// How one number of each matrix comes to the arithmetic: as it is, where a vector holds the like of all matrices, or
+// that of one lane, where it holds kLanes numbers of that lane's matrix. The results are the same bits.
+template <class T>
+struct EveryLane {
+  LC_INLINE Vec<T> operator()(const Vec<T>& v) const { return v; }
+};
+template <class T>
+struct OneLane {
+  int64_t lane;
+  LC_INLINE Vec<T> operator()(const Vec<T>& v) const { return splat(reinterpret_cast<const T*>(&v)[lane]); }
+};
+
 // ---- transposition by pieces of 16 bytes --------------------------------------------------------------------------
 
 template <class T>

@@ -2,8 +2,7 @@
 // 1965), of the triangular factor where a matrix is tall (Chan 1982).
 #pragma once
 
-#include "lane_reflectors.h"
-#include "lane_rotations.h"
+#include "lane_vectors.h"
 
 namespace lc {
 namespace LC_ISA {
@@ -150,9 +149,10 @@ void apply_triangle(Vec<T>* q, int64_t row, int64_t m, int64_t n, const Vec<T>* 
 // The workspace of one thread: G groups of kLanes matrices of m x n, m >= n.
 template <class T, int G>
 struct SvdSpace {
-  bool tall;
+  bool tall;    // QR first
   int64_t row;  // vectors from row to row: odd, so that a column does not fall into few sets of the cache
-  Vec<T>*a[G], *core[G], *u[G], *v[G], *first[G], *d, *e, *scratch;  // where tall, R is the core; else they are one
+  Vec<T>*a[G], *core[G], *u[G], *v[G], *first[G], *d, *e, *scratch,
+      *alone[2];  // where tall, R is the core; else they are one
   Mask<T>* flip;
   SweepLog<T> log;
   Passes<T> passes;
@@ -173,6 +173,8 @@ struct SvdSpace {
     log.right = vectors ? c.take<Rotation<T>>(kSweeps * n * G) : nullptr;
     log.left = vectors ? c.take<Rotation<T>>(kSweeps * n * G) : nullptr;
     log.capacity = kSweeps;
+    for (int side = 0; side < 2 && vectors; ++side)
+      alone[side] = c.take<Vec<T>>(Vectors<T>::size_alone(side && !tall ? m : n, n));
     passes.scale = c.take<Vec<T>>(n);
     passes.factors = vectors ? c.take<Vec<T>>(kSweeps * n) : nullptr;
     buffer = c.take<T>(round_up(n, kLanes<T>) * kLanes<T>);
@@ -203,32 +205,33 @@ template <class T, int G, bool kVectors>
 void svd_groups(const SvdArguments<T>& all, SvdSpace<T, G>& w) {
   const bool wide = all.rows < all.columns;
   const int64_t m = wide ? all.columns : all.rows, n = wide ? all.rows : all.columns, row = w.row;
+  const int64_t core_rows = w.tall ? n : m, used = G == 1 ? all.count : G * kLanes<T>;
+  const auto left = [&](int g) { return Vectors<T>(w.core[g], row, core_rows, n, used, w.alone[1]); };
+  const auto right = [&](int g) { return Vectors<T>(w.v[g], row, n, n, used, w.alone[0]); };
   Scale<T> scale[G];
   for (int g = 0; g < G; ++g) {
     const SvdArguments<T> one = all.from(g * kLanes<T>);
     const Places<T> places(one.a, m * n, one.count);
     scale[g] = pack_scaled<T, false>(w.a[g], wide ? 1 : row, wide ? row : 1, places, one.rows, one.columns);
-    Vec<T>*a = w.a[g], *core = w.core[g], *v = w.v[g];
+    Vec<T>*a = w.a[g], *core = w.core[g];
     if (w.tall) {
       triangularise<T>(a, row, m, n, w.first[g], w.scratch);
       for (int64_t i = 0; i < n; ++i)
         for (int64_t j = 0; j < n; ++j) core[i * row + j] = i <= j ? a[i * row + j] : Vec<T>{};
     }
-    const int64_t rows = w.tall ? n : m;
-    bidiagonalise<T>(core, row, rows, n, w.d + g, w.e + g, G, w.scratch);
+    bidiagonalise<T>(core, row, core_rows, n, w.d + g, w.e + g, G, w.scratch);
     if constexpr (kVectors) {
-      accumulate<T>(v, row, n, n, 1, n > 2 ? n - 2 : 0, w.scratch,
-                    [&](int64_t i, int64_t k) LC_LAMBDA { return core[k * row + i]; });
-      accumulate<T>(core, row, rows, n, 0, rows > n ? n : n - 1, w.scratch,
-                    [&](int64_t i, int64_t k) LC_LAMBDA { return core[i * row + k]; });
+      right(g).accumulate(1, n > 2 ? n - 2 : 0, w.scratch,
+                          [&](int64_t i, int64_t k) LC_LAMBDA { return core[k * row + i]; });
+      left(g).accumulate(0, core_rows > n ? n : n - 1, w.scratch,
+                         [&](int64_t i, int64_t k) LC_LAMBDA { return core[i * row + k]; });
     }
   }
   Mask<T> failed[G];
-  const int64_t core_rows = w.tall ? n : m;
   bidiagonal_qr<T, G, kVectors>(n, w.d, w.e, kVectors ? &w.log : nullptr, failed, [&](const SweepLog<T>& log) {
     for (int g = 0; g < G; ++g) {
-      rotate<T>(w.v[g], row, n, log.right + g * kSweeps * n, n, log, &w.passes);
-      rotate<T>(w.core[g], row, core_rows, log.left + g * kSweeps * n, n, log, &w.passes);
+      right(g).rotate(log.right + g * kSweeps * n, log, &w.passes);
+      left(g).rotate(log.left + g * kSweeps * n, log, &w.passes);
     }
   });
   for (int g = 0; g < G; ++g) {
@@ -239,25 +242,26 @@ void svd_groups(const SvdArguments<T>& all, SvdSpace<T, G>& w) {
     w.order.template sort<true>(n, key, 1, w.flip);
     unpack_values<T>(one.s, n, count, key, 1, scale[g].up, w.order.place);
     if constexpr (kVectors) {
-      Vec<T>*left = w.u[g], *right = w.v[g];
+      right(g).finish();
+      left(g).finish();
+      Vec<T>*u = w.u[g], *v = w.v[g];
       if (w.tall) {
         for (int64_t i = 0; i < m; ++i)
-          for (int64_t j = 0; j < n; ++j) left[i * row + j] = i < n ? w.core[g][i * row + j] : Vec<T>{};
-        apply_triangle<T>(left, row, m, n, w.a[g], w.first[g], w.scratch);
+          for (int64_t j = 0; j < n; ++j) u[i * row + j] = i < n ? w.core[g][i * row + j] : Vec<T>{};
+        apply_triangle<T>(u, row, m, n, w.a[g], w.first[g], w.scratch);
       }
-      const int64_t left_rows = m, deciding = wide ? m : n;
-      signs_of<T>(w.flip, wide ? left : right, row, deciding, n);
+      signs_of<T>(w.flip, wide ? u : v, row, wide ? m : n, n);
       const auto turn_other = [&] {
         for (int64_t c = 0; c < n; ++c) w.flip[c] ^= d[c * G] < T(0) ? sign_of<T>(splat(T(-1))) : Mask<T>{};
       };
       if (wide) {
-        unpack_columns<T>(one.vt, n * m, count, left, row, left_rows, n, w.order.place, w.flip);
+        unpack_columns<T>(one.vt, n * m, count, u, row, m, n, w.order.place, w.flip);
         turn_other();
-        unpack_rows<T>(one.u, n * n, count, right, row, n, n, w.order.order, w.flip, w.buffer);
+        unpack_rows<T>(one.u, n * n, count, v, row, n, n, w.order.order, w.flip, w.buffer);
       } else {
-        unpack_columns<T>(one.vt, n * n, count, right, row, n, n, w.order.place, w.flip);
+        unpack_columns<T>(one.vt, n * n, count, v, row, n, n, w.order.place, w.flip);
         turn_other();
-        unpack_rows<T>(one.u, m * n, count, left, row, left_rows, n, w.order.order, w.flip, w.buffer);
+        unpack_rows<T>(one.u, m * n, count, u, row, m, n, w.order.order, w.flip, w.buffer);
       }
     }
     for (int64_t l = 0; l < count; ++l)
