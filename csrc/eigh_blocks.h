@@ -86,7 +86,7 @@ class EighBlocks {
       for (int g = 0; g < G; ++g) {
         Lane* const lane = lane_ + g * kLanes<T>;
         const int64_t rest = count - g * kLanes<T>, here = rest < kLanes<T> ? rest : kLanes<T>;
-        prepare<T, G>(steps_, log, log.right + g, n, here);
+        prepare(steps_, log, log.right + g * kLogSweeps * n, n, here);
         for (int64_t i = 0; i < here; ++i) rotate(lane[i].vectors, steps_, log.sweeps, i, n);
       }
     });

@@ -122,8 +122,14 @@ struct EighArguments {
   uint32_t* status;
   const T* c;
   int64_t count, n;
-  EighArguments from(int64_t i) const {
-    return {w + i * n, v ? v + i * n * n : nullptr, status + i, c + i * n * n, count - i, n};
+  // The matrices from i on, `some` of them.
+  EighArguments part(int64_t i, int64_t some) const {
+    return {w + i * n, v ? v + i * n * n : nullptr, status + i, c + i * n * n, some, n};
+  }
+  // Those in the lanes of group g.
+  EighArguments group(int g) const {
+    const int64_t rest = count - g * kLanes<T>;
+    return part(g * kLanes<T>, rest < kLanes<T> ? rest : kLanes<T>);
   }
 };
 
@@ -132,11 +138,9 @@ void eigh_groups(const EighArguments<T>& all, EighSpace<T, G>& s) {
   const int64_t n = all.n, row = s.row;
   Scale<T> scale[G];
   Mask<T> failed[G];
-  const auto vectors = [&](int g) {
-    return Vectors<T>(s.a[g], row, n, n, G == 1 ? all.count : G * kLanes<T>, s.alone);
-  };
+  const auto vectors = [&](int g) { return Vectors<T>(s.a[g], row, n, n, all.count, s.alone); };
   for (int g = 0; g < G; ++g) {
-    const EighArguments<T> some = all.from(g * kLanes<T>);
+    const EighArguments<T> some = all.group(g);
     Vec<T>* a = s.a[g];
     scale[g] = pack_scaled<T, true>(a, row, 1, Places<T>(some.c, n * n, some.count), n, n);
     tridiagonalise<T>(a, row, n, s.d + g, s.e + g, G, s.scratch);
@@ -148,8 +152,8 @@ void eigh_groups(const EighArguments<T>& all, EighSpace<T, G>& s) {
     for (int g = 0; g < G; ++g) vectors(g).rotate(log.right + g * kSweeps * n, log, &s.passes);
   });
   for (int g = 0; g < G; ++g) {
-    const EighArguments<T> some = all.from(g * kLanes<T>);
-    const int64_t count = some.count < kLanes<T> ? some.count : kLanes<T>;
+    const EighArguments<T> some = all.group(g);
+    const int64_t count = some.count;
     s.order.template sort<false>(n, s.d + g, G, s.flip);
     unpack_values<T>(some.w, n, count, s.d + g, G, scale[g].up, s.order.place);
     if constexpr (kVectors) {
@@ -159,7 +163,7 @@ void eigh_groups(const EighArguments<T>& all, EighSpace<T, G>& s) {
     }
     for (int64_t l = 0; l < count; ++l)
       if ((some.status[l] = status_of(scale[g].bad[l], failed[g][l]))) {
-        const EighArguments<T> one = some.from(l);
+        const EighArguments<T> one = some.part(l, 1);
         fill(one.w, n, kNaN<T>);
         fill(one.v, one.v ? n * n : 0, kNaN<T>);
       }

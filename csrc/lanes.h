@@ -24,6 +24,9 @@ LC_INLINE int64_t pieces_of(int64_t count, int64_t most, int threads) {
 
 namespace lanes {
 
+// Rough multiply-adds under which one thread is faster.
+constexpr double kAlone = 1e5;
+
 // Where the matrices of the lanes stand in memory; the lanes beyond the count repeat the last one.
 template <class T>
 struct Places {

@@ -105,7 +105,7 @@ LC_INLINE Mask<T> scale_rotation(T* staged, const Rotation<T>& by, Carried<T>& r
 }
 
 // rotations: those of a group of lanes, one of G.
-template <class T, int G>
+template <class T>
 void prepare(const Steps<T>& out, const SweepLog<T>& log, const Rotation<T>* rotations, int64_t n, int64_t count) {
   using M = Mask<T>;
   constexpr int L = kLanes<T>;
@@ -154,16 +154,16 @@ void prepare(const Steps<T>& out, const SweepLog<T>& log, const Rotation<T>* rot
         staged = out.staged;
       }
     };
-    const Rotation<T>* const sweep = rotations + first * n * G;
+    const Rotation<T>* const sweep = rotations + first * n;
     int64_t t = begin;
     for (; t < end && t < all_begin; ++t)
       take(t, [&](int r) LC_LAMBDA -> const Rotation<T>& {
-        return t >= from[r] && t < to[r] ? sweep[(r * n + t - r) * G] : none;
+        return t >= from[r] && t < to[r] ? sweep[r * n + t - r] : none;
       });
-    for (; t < all_end; ++t) take(t, [&](int r) LC_LAMBDA -> const Rotation<T>& { return sweep[(r * n + t - r) * G]; });
+    for (; t < all_end; ++t) take(t, [&](int r) LC_LAMBDA -> const Rotation<T>& { return sweep[r * n + t - r]; });
     for (; t < end; ++t)
       take(t, [&](int r) LC_LAMBDA -> const Rotation<T>& {
-        return t >= from[r] && t < to[r] ? sweep[(r * n + t - r) * G] : none;
+        return t >= from[r] && t < to[r] ? sweep[r * n + t - r] : none;
       });
     for (int r = 0; r < kFused; ++r) rows[end - r] = carried[r];
     for (int64_t lane = 0; lane < count; ++lane) {

@@ -146,6 +146,11 @@ void apply_triangle(Vec<T>* q, int64_t row, int64_t m, int64_t n, const Vec<T>* 
   }
 }
 
+// Whether QR comes first.
+LC_INLINE bool is_tall(int64_t m, int64_t n) {
+  return 2 * m > 3 * n;
+}
+
 // The workspace of one thread: G groups of kLanes matrices of m x n, m >= n.
 template <class T, int G>
 struct SvdSpace {
@@ -158,7 +163,7 @@ struct SvdSpace {
   Passes<T> passes;
   Order<T> order;
   T* buffer;
-  SvdSpace(Carver& c, int64_t m, int64_t n, bool vectors) : tall(2 * m > 3 * n), row(n | 1), order(c, n) {
+  SvdSpace(Carver& c, int64_t m, int64_t n, bool vectors) : tall(is_tall(m, n)), row(n | 1), order(c, n) {
     for (int g = 0; g < G; ++g) {
       a[g] = c.take<Vec<T>>(m * row);
       core[g] = tall ? c.take<Vec<T>>(n * row) : a[g];
@@ -188,7 +193,8 @@ struct SvdArguments {
   uint32_t* status;
   const T* a;
   int64_t count, rows, columns;
-  SvdArguments from(int64_t i) const {
+  // The matrices from i on, `some` of them.
+  SvdArguments part(int64_t i, int64_t some) const {
     const int64_t k = rows < columns ? rows : columns;
     SvdArguments p = *this;
     p.u = u ? u + i * rows * k : nullptr;
@@ -196,8 +202,13 @@ struct SvdArguments {
     p.vt = vt ? vt + i * k * columns : nullptr;
     p.status += i;
     p.a += i * rows * columns;
-    p.count -= i;
+    p.count = some;
     return p;
+  }
+  // Those in the lanes of group g.
+  SvdArguments group(int g) const {
+    const int64_t rest = count - g * kLanes<T>;
+    return part(g * kLanes<T>, rest < kLanes<T> ? rest : kLanes<T>);
   }
 };
 
@@ -205,12 +216,12 @@ template <class T, int G, bool kVectors>
 void svd_groups(const SvdArguments<T>& all, SvdSpace<T, G>& w) {
   const bool wide = all.rows < all.columns;
   const int64_t m = wide ? all.columns : all.rows, n = wide ? all.rows : all.columns, row = w.row;
-  const int64_t core_rows = w.tall ? n : m, used = G == 1 ? all.count : G * kLanes<T>;
-  const auto left = [&](int g) { return Vectors<T>(w.core[g], row, core_rows, n, used, w.alone[1]); };
-  const auto right = [&](int g) { return Vectors<T>(w.v[g], row, n, n, used, w.alone[0]); };
+  const int64_t core_rows = w.tall ? n : m;
+  const auto left = [&](int g) { return Vectors<T>(w.core[g], row, core_rows, n, all.count, w.alone[1]); };
+  const auto right = [&](int g) { return Vectors<T>(w.v[g], row, n, n, all.count, w.alone[0]); };
   Scale<T> scale[G];
   for (int g = 0; g < G; ++g) {
-    const SvdArguments<T> one = all.from(g * kLanes<T>);
+    const SvdArguments<T> one = all.group(g);
     const Places<T> places(one.a, m * n, one.count);
     scale[g] = pack_scaled<T, false>(w.a[g], wide ? 1 : row, wide ? row : 1, places, one.rows, one.columns);
     Vec<T>*a = w.a[g], *core = w.core[g];
@@ -235,8 +246,8 @@ void svd_groups(const SvdArguments<T>& all, SvdSpace<T, G>& w) {
     }
   });
   for (int g = 0; g < G; ++g) {
-    const SvdArguments<T> one = all.from(g * kLanes<T>);
-    const int64_t count = one.count < kLanes<T> ? one.count : kLanes<T>;
+    const SvdArguments<T> one = all.group(g);
+    const int64_t count = one.count;
     Vec<T>*d = w.d + g, *key = w.scratch;
     for (int64_t c = 0; c < n; ++c) key[c] = magnitude<T>(d[c * G]);
     w.order.template sort<true>(n, key, 1, w.flip);
@@ -266,7 +277,7 @@ void svd_groups(const SvdArguments<T>& all, SvdSpace<T, G>& w) {
     }
     for (int64_t l = 0; l < count; ++l)
       if ((one.status[l] = status_of(scale[g].bad[l], failed[g][l]))) {
-        const SvdArguments<T> spoilt = one.from(l);
+        const SvdArguments<T> spoilt = one.part(l, 1);
         fill(spoilt.s, n, kNaN<T>);
         fill(spoilt.u, spoilt.u ? one.rows * n : 0, kNaN<T>);
         fill(spoilt.vt, spoilt.vt ? n * one.columns : 0, kNaN<T>);

@@ -6,10 +6,10 @@ namespace lc {
 namespace LC_ISA {
 namespace {
 
-// A matrix in each lane is quickest for a batch, but a lone matrix then takes as long as kLanes of them: measured, it
-// still beats LAPACK up to this size.
+// A matrix in each lane is quickest for a batch; a lone matrix, for which most of the lanes are idle, still takes no
+// longer than LAPACK's up to this size, by measurement.
 bool in_lanes(const Call& call) {
-  return call.size[1].value <= 26;
+  return call.size[1].value <= 64;
 }
 
 template <class T>
@@ -25,20 +25,24 @@ int64_t eigh_space(const Call& call, int64_t, int threads) {
   return eigh_bytes<T>(call) * threads;
 }
 
+template <class T, int G, bool kVectors>
+void run_groups(const lanes::EighArguments<T>& some, char* workspace) {
+  Carver c(workspace);
+  lanes::EighSpace<T, G> space(c, some.n, kVectors);
+  lanes::eigh_groups<T, G, kVectors>(some, space);
+}
 template <class T, bool kVectors>
 void run_lanes(const Call& call, const Run& run, const lanes::EighArguments<T>& all) {
-  constexpr int64_t kOnce = 2 * kLanes<T>;
-  const int64_t bytes = eigh_bytes<T>(call);
-  run.team->each(divide_up(all.count, kOnce), [&](int64_t task, int thread) {
-    const lanes::EighArguments<T> some = all.from(task * kOnce);
-    Carver c(run.workspace + thread * bytes);
-    if (some.count > kLanes<T>) {
-      lanes::EighSpace<T, 2> space(c, all.n, kVectors);
-      lanes::eigh_groups<T, 2, kVectors>(some, space);
-    } else {
-      lanes::EighSpace<T, 1> space(c, all.n, kVectors);
-      lanes::eigh_groups<T, 1, kVectors>(some, space);
-    }
+  const double work = static_cast<double>(all.count * 2 * all.n * all.n * all.n);
+  const int threads = work < lanes::kAlone ? 1 : run.team->threads();
+  const int64_t bytes = eigh_bytes<T>(call), pieces = pieces_of(all.count, 2 * kLanes<T>, threads);
+  run.team->each_if(threads > 1, pieces, [&](int64_t piece, int thread) {
+    const Span span = part_of(all.count, pieces, piece);
+    const lanes::EighArguments<T> some = all.part(span.begin, span.end - span.begin);
+    if (some.count > kLanes<T>)
+      run_groups<T, 2, kVectors>(some, run.workspace + thread * bytes);
+    else
+      run_groups<T, 1, kVectors>(some, run.workspace + thread * bytes);
   });
 }
 
@@ -48,8 +52,8 @@ void run_blocks(const Call& call, const Run& run, const lanes::EighArguments<T>&
   const int64_t pieces = pieces_of(all.count, blocks_at_once<T>(all.n), run.team->threads());
   run.team->each(pieces, [&](int64_t piece, int thread) {
     const Span span = part_of(all.count, pieces, piece);
-    const lanes::EighArguments<T> some = all.from(span.begin);
-    eigh_blocks(some.w, some.v, some.status, some.c, span.end - span.begin, all.n, run.workspace + thread * bytes);
+    const lanes::EighArguments<T> some = all.part(span.begin, span.end - span.begin);
+    eigh_blocks(some.w, some.v, some.status, some.c, some.count, all.n, run.workspace + thread * bytes);
   });
 }
 

@@ -6,13 +6,6 @@
 namespace lc {
 namespace LC_ISA {
 namespace {
-// Groups of kLanes matrices that a thread works on at once.
-template <class T, int G>
-int64_t bytes_of(int64_t m, int64_t n, bool vectors) {
-  Carver c(nullptr);
-  lanes::SvdSpace<T, G>(c, m, n, vectors);
-  return c.used();
-}
 
 template <class T>
 struct Shape {
@@ -23,11 +16,20 @@ struct Shape {
     short_side = rows < columns ? rows : columns;
     vectors = call.argument[0] >= 0;
   }
-  // A matrix in each lane is quickest for a batch, but a lone matrix then takes as long as kLanes of them: measured, it
-  // still beats LAPACK as long as this holds.
-  bool in_lanes() const { return long_side + 2 * short_side <= (sizeof(T) == 4 ? 90 : 78); }
+  // A matrix in each lane is quickest for a batch; a lone matrix, for which most of the lanes are idle, still takes no
+  // longer than LAPACK's up to these sizes, by measurement.
+  bool in_lanes() const { return long_side <= 96 && short_side <= (lanes::is_tall(long_side, short_side) ? 48 : 64); }
   int64_t bytes() const {
-    return in_lanes() ? bytes_of<T, 2>(long_side, short_side, vectors) : svd_blocks_workspace<T>(rows, columns);
+    Carver c(nullptr);
+    if (!in_lanes())
+      return svd_blocks_workspace<T>(rows, columns);
+    lanes::SvdSpace<T, 2>(c, long_side, short_side, vectors);
+    return c.used();
+  }
+  // The threads that `count` matrices are worth.
+  int threads(int64_t count, const Run& run) const {
+    const double work = static_cast<double>(count * short_side * short_side * (long_side + 2 * short_side));
+    return work < lanes::kAlone ? 1 : run.team->threads();
   }
 };
 
@@ -36,21 +38,24 @@ int64_t svd_space(const Call& call, int64_t, int threads) {
   return Shape<T>(call).bytes() * threads;
 }
 
+template <class T, int G, bool kVectors>
+void run_groups(const lanes::SvdArguments<T>& some, const Shape<T>& shape, char* workspace) {
+  Carver c(workspace);
+  lanes::SvdSpace<T, G> space(c, shape.long_side, shape.short_side, kVectors);
+  lanes::svd_groups<T, G, kVectors>(some, space);
+}
 template <class T, bool kVectors>
 void run_lanes(const Call& call, const Run& run, const lanes::SvdArguments<T>& all) {
-  constexpr int64_t kOnce = 2 * kLanes<T>;
   const Shape<T> shape(call);
-  const int64_t bytes = shape.bytes();
-  run.team->each(divide_up(all.count, kOnce), [&](int64_t task, int thread) {
-    lanes::SvdArguments<T> some = all.from(task * kOnce);
-    Carver c(run.workspace + thread * bytes);
-    if (some.count > kLanes<T>) {
-      lanes::SvdSpace<T, 2> space(c, shape.long_side, shape.short_side, kVectors);
-      lanes::svd_groups<T, 2, kVectors>(some, space);
-    } else {
-      lanes::SvdSpace<T, 1> space(c, shape.long_side, shape.short_side, kVectors);
-      lanes::svd_groups<T, 1, kVectors>(some, space);
-    }
+  const int threads = shape.threads(all.count, run);
+  const int64_t bytes = shape.bytes(), pieces = pieces_of(all.count, 2 * kLanes<T>, threads);
+  run.team->each_if(threads > 1, pieces, [&](int64_t piece, int thread) {
+    const Span span = part_of(all.count, pieces, piece);
+    const lanes::SvdArguments<T> some = all.part(span.begin, span.end - span.begin);
+    if (some.count > kLanes<T>)
+      run_groups<T, 2, kVectors>(some, shape, run.workspace + thread * bytes);
+    else
+      run_groups<T, 1, kVectors>(some, shape, run.workspace + thread * bytes);
   });
 }
 
@@ -61,8 +66,8 @@ void run_blocks(const Call& call, const Run& run, const lanes::SvdArguments<T>& 
   const int64_t pieces = pieces_of(all.count, most, run.team->threads());
   run.team->each(pieces, [&](int64_t piece, int thread) {
     const Span span = part_of(all.count, pieces, piece);
-    const lanes::SvdArguments<T> some = all.from(span.begin);
-    svd_blocks(some.u, some.s, some.vt, some.status, some.a, span.end - span.begin, shape.rows, shape.columns,
+    const lanes::SvdArguments<T> some = all.part(span.begin, span.end - span.begin);
+    svd_blocks(some.u, some.s, some.vt, some.status, some.a, some.count, shape.rows, shape.columns,
                run.workspace + thread * bytes);
   });
 }
