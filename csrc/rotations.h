@@ -91,7 +91,10 @@ LC_INLINE Mask<T> scale_rotation(T* staged, const Rotation<T>& by, Carried<T>& r
   using V = Vec<T>;
   using M = Mask<T>;
   const V one = splat(T(1)), least = splat(sizeof(T) == 4 ? static_cast<T>(0x1p-60) : static_cast<T>(0x1p-500));
-  const V c = by.c, s = by.s, d0 = c * row0.d, d1 = c * row1.d, over = one / c;
+  // Of length 1 to the last bit or so: what is left would add up over the sweeps, where a rotation hardly changes.
+  const V half = madd(-by.s, by.s, madd(-by.c, by.c, one)) * T(0.5);
+  const V c = madd(by.c, half, by.c), s = madd(by.s, half, by.s);
+  const V d0 = c * row0.d, d1 = c * row1.d, over = one / c;
   const V up = row1.d * row0.inverse, down = row0.d * row1.inverse, ratio = s * over;
   const M acts = (s != V{}) | (c != one);
   const M plain = (magnitude<T>(s) > magnitude<T>(c)) & (smaller(magnitude<T>(d0), magnitude<T>(d1)) < least);
