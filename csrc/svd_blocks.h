@@ -6,6 +6,7 @@
 #include "condense.h"
 #include "panel_io.h"
 #include "rotations.h"
+#include "tall_qr.h"
 
 namespace lc {
 namespace LC_ISA {
@@ -18,9 +19,9 @@ class SvdBlocks {
     const int64_t n = n_;
     for (Bidiagonal<T>& form : form_) form = take_bidiagonal<T>(carver, n);
     product_ = take_panels<T>(carver, n, n);
-    space_ = take_space<T>(carver, m_, n);
     if (tall()) {
       tall_ = take_panels<T>(carver, m_, n);
+      space_ = take_tall_space<T>(carver, n);
       tall_row_ = round_up(m_, kPanel<T>) + kPanel<T>;
       tall_rows_ = carver.take<T>(n * tall_row_);
     }
@@ -51,7 +52,8 @@ class SvdBlocks {
     const auto left_of = [&](int64_t i) { return first + i * m * n; };
     const auto right_of = [&](int64_t i) { return second + i * n * n; };
     const bool vectors = u != nullptr;
-    clear(space_, n);
+    if (tall())
+      clear(space_, n);
     used_ = static_cast<int>(divide_up(count, kLanes<T>));
     for (int64_t i = 0; i < n * used_; ++i) d_[i] = e_[i] = Vec<T>{};
     const int together = pays_together<T>(n) ? kTogether : 1;
@@ -190,7 +192,7 @@ class SvdBlocks {
   int64_t m_, n_;  // of what is factored: m >= n
   bool wide_;
   Panels<T> product_, tall_ = {};
-  Space<T> space_;
+  TallSpace<T> space_ = {};
   Bidiagonal<T> form_[kTogether];
   T* tall_rows_ = nullptr;
   int64_t tall_row_ = 0;
