@@ -27,6 +27,12 @@ namespace lanes {
 // Rough multiply-adds under which one thread is faster.
 constexpr double kAlone = 1e5;
 
+// Which matrices go into lanes. That is quickest for a batch of them; a lone matrix leaves most lanes idle, and up to
+// this size still takes less time than LAPACK needs, by measurement.
+LC_INLINE bool in_lanes(int64_t long_side, int64_t short_side) {
+  return long_side + 2 * short_side <= 128;
+}
+
 // Where the matrices of the lanes stand in memory; the lanes beyond the count repeat the last one.
 template <class T>
 struct Places {

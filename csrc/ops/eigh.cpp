@@ -6,10 +6,8 @@ namespace lc {
 namespace LC_ISA {
 namespace {
 
-// A matrix in each lane is quickest for a batch; a lone matrix, for which most of the lanes are idle, still takes no
-// longer than LAPACK's up to this size, by measurement.
 bool in_lanes(const Call& call) {
-  return call.size[1].value <= 64;
+  return lanes::in_lanes(call.size[1].value, call.size[1].value);
 }
 
 template <class T>

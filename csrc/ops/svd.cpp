@@ -16,9 +16,7 @@ struct Shape {
     short_side = rows < columns ? rows : columns;
     vectors = call.argument[0] >= 0;
   }
-  // A matrix in each lane is quickest for a batch; a lone matrix, for which most of the lanes are idle, still takes no
-  // longer than LAPACK's up to these sizes, by measurement.
-  bool in_lanes() const { return long_side <= 96 && short_side <= (lanes::is_tall(long_side, short_side) ? 48 : 64); }
+  bool in_lanes() const { return lanes::in_lanes(long_side, short_side); }
   int64_t bytes() const {
     Carver c(nullptr);
     if (!in_lanes())
