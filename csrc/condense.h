@@ -42,12 +42,12 @@ __attribute__((noinline)) void update_and_sum(T* a, int64_t stride, int64_t begi
 }
 
 // f(i, lanes of A[i .. i + lanes) . v) over panels [first, last), in blocks of rows from `begin`, a multiple of the
-// lanes, over [.., end).
+// lanes, over [.., end), which a team shares.
 template <class T, class F>
 LC_INLINE void multiply_rows(const Panels<T>& a, int64_t begin, int64_t end, int64_t first, int64_t last, const T* v,
-                             F&& f) {
+                             Team* team, F&& f) {
   constexpr int L = kLanes<T>;
-  for (int64_t i = begin; i < end; i += L) {
+  const auto multiply = [&](int64_t i) LC_LAMBDA {
     Vec<T> total[L] = {};
     for (int64_t p = first; p < last; ++p) {
       const T* block = a.line(p, i);
@@ -59,7 +59,16 @@ LC_INLINE void multiply_rows(const Panels<T>& a, int64_t begin, int64_t end, int
       }
     }
     f(i, sums<T>(total));
-  }
+  };
+  const int64_t blocks = divide_up(end - begin, L), pieces = team && blocks > 1 ? team->threads() : 1;
+  auto piece = [&](int64_t number, int) {
+    const Span span = part_of(blocks, pieces, number);
+    for (int64_t b = span.begin; b < span.end; ++b) multiply(begin + b * L);
+  };
+  if (pieces > 1)
+    team->each(pieces, piece);
+  else
+    piece(0, 0);
 }
 
 // Entries of a column, kPanel apart in memory.
@@ -84,6 +93,12 @@ constexpr int kTogether = 2;
 template <class T>
 LC_INLINE bool pays_together(int64_t n) {
   return n * n * static_cast<int64_t>(sizeof(T)) <= 16384;
+}
+
+// Whether the steps of a reduction are worth sharing out: not while the matrix is in one core's second-level cache.
+template <class T>
+LC_INLINE bool pays_shared(int64_t n) {
+  return n * n * static_cast<int64_t>(sizeof(T)) >= 3 << 19;
 }
 
 // A = U B V' for the n x n matrix a, which is overwritten: B's diagonal in d, superdiagonal in e[n - 1]; U's
@@ -114,8 +129,8 @@ struct Bidiagonal {
     d[k] = h.value;
     left.tau[k] = h.tau;
   }
-  LC_INLINE void update(int64_t k) {
-    in_groups((k + 1) / P, panels, [&](auto group, int64_t p) LC_LAMBDA {
+  LC_INLINE void update(int64_t k, Team* team) {
+    in_groups(team, (k + 1) / P, panels, [&](auto group, int64_t p) LC_LAMBDA {
       update_and_sum<T, decltype(group)::value>(a.line(p, 0), a.stride, k, n, left[k - 1], x, left[k], y + p * P,
                                                 right[k - 1] + p * P, y + p * P);
     });
@@ -135,12 +150,12 @@ struct Bidiagonal {
     e[k] = h.value;
     right.tau[k] = h.tau;
   }
-  LC_INLINE void multiply(int64_t k) {
+  LC_INLINE void multiply(int64_t k, Team* team) {
     const T *u = left[k], *v = right[k];
     const int64_t begin = (k + 1) / L * L;
     const Vec<T> along = splat(-dot(y, v, begin, panels * P)), tau = splat(right.tau[k]);
     const Mask<T> here = Mask<T>{} + static_cast<Int<T>>(k);
-    multiply_rows(a, begin, n, (k + 1) / P, panels, v, [&](int64_t i, Vec<T> part) LC_LAMBDA {
+    multiply_rows(a, begin, n, (k + 1) / P, panels, v, team, [&](int64_t i, Vec<T> part) LC_LAMBDA {
       store<T>(x + i, numbers<T>(i) > here ? madd(load<T>(u + i), along, part) * tau : Vec<T>{});
     });
   }
@@ -159,7 +174,7 @@ Bidiagonal<T> take_bidiagonal(Carver& carver, int64_t n) {
 }
 
 template <int Q, class T>
-__attribute__((noinline)) void bidiagonalize(Bidiagonal<T>* of) {
+__attribute__((noinline)) void bidiagonalize(Bidiagonal<T>* of, Team* team) {
   const int64_t n = of->n;
   for (int q = 0; q < Q; ++q) of[q].begin();
   for (int64_t k = 0; k < n; ++k) {
@@ -168,11 +183,11 @@ __attribute__((noinline)) void bidiagonalize(Bidiagonal<T>* of) {
     if (k + 1 == n)
       break;
 #pragma GCC unroll 4
-    for (int q = 0; q < Q; ++q) of[q].update(k);
+    for (int q = 0; q < Q; ++q) of[q].update(k, team);
 #pragma GCC unroll 4
     for (int q = 0; q < Q; ++q) of[q].reflect_row(k);
 #pragma GCC unroll 4
-    for (int q = 0; q < Q; ++q) of[q].multiply(k);
+    for (int q = 0; q < Q; ++q) of[q].multiply(k, team);
   }
   for (int q = 0; q < Q; ++q) of[q].right.tau[n - 1] = 0;
 }
@@ -207,8 +222,8 @@ struct Tridiagonal {
     e[k] = h.value;
     left.tau[k] = h.tau;
   }
-  LC_INLINE void update(int64_t k) {
-    in_groups((k + 1) / P, panels, [&](auto group, int64_t p) LC_LAMBDA {
+  LC_INLINE void update(int64_t k, Team* team) {
+    in_groups(team, (k + 1) / P, panels, [&](auto group, int64_t p) LC_LAMBDA {
       update_and_sum<T, decltype(group)::value>(a.line(p, 0), a.stride, k + 1, n, left[k - 1], w, left[k], w + p * P,
                                                 left[k - 1] + p * P, sum + p * P);
     });
@@ -234,7 +249,7 @@ Tridiagonal<T> take_tridiagonal(Carver& carver, int64_t n) {
 }
 
 template <int Q, class T>
-__attribute__((noinline)) void tridiagonalize(Tridiagonal<T>* of) {
+__attribute__((noinline)) void tridiagonalize(Tridiagonal<T>* of, Team* team) {
   const int64_t n = of->n;
   for (int q = 0; q < Q; ++q) of[q].begin();
   for (int64_t k = 0; k < n; ++k) {
@@ -243,7 +258,7 @@ __attribute__((noinline)) void tridiagonalize(Tridiagonal<T>* of) {
     if (k + 1 == n)
       break;
 #pragma GCC unroll 4
-    for (int q = 0; q < Q; ++q) of[q].update(k);
+    for (int q = 0; q < Q; ++q) of[q].update(k, team);
 #pragma GCC unroll 4
     for (int q = 0; q < Q; ++q) of[q].multiply(k);
   }

@@ -13,7 +13,7 @@ namespace LC_ISA {
 template <class T>
 class EighBlocks {
  public:
-  EighBlocks(Carver carver, int64_t n) : n_(n) {
+  EighBlocks(Carver carver, int64_t n, Team* team) : n_(n), team_(team) {
     for (Tridiagonal<T>& form : form_) form = take_tridiagonal<T>(carver, n);
     product_ = take_panels<T>(carver, n, n);
     groups_ = groups_of<T>(n);
@@ -38,9 +38,9 @@ class EighBlocks {
       const int here = count - i < together ? static_cast<int>(count - i) : together;
       for (int q = 0; q < here; ++q) load(i + q, form_[q].a, c + (i + q) * n * n);
       if (here == kTogether)
-        tridiagonalize<kTogether>(form_);
+        tridiagonalize<kTogether>(form_, nullptr);
       else
-        tridiagonalize<1>(form_);
+        tridiagonalize<1>(form_, pays_shared<T>(n) ? team_ : nullptr);
       for (int q = 0; q < here; ++q) keep(i + q, form_[q], v != nullptr);
     }
 
@@ -87,7 +87,7 @@ class EighBlocks {
         Lane* const lane = lane_ + g * kLanes<T>;
         const int64_t rest = count - g * kLanes<T>, here = rest < kLanes<T> ? rest : kLanes<T>;
         prepare(steps_, log, log.right + g * kLogSweeps * n, n, here);
-        for (int64_t i = 0; i < here; ++i) rotate(lane[i].vectors, steps_, log.sweeps, i, n);
+        for (int64_t i = 0; i < here; ++i) rotate(lane[i].vectors, steps_, log.sweeps, i, n, team_);
       }
     });
   }
@@ -115,11 +115,12 @@ class EighBlocks {
     }
     if (!vectors)
       return;
-    accumulate(product_, form.left, n);
+    accumulate(product_, form.left, n, team_);
     transpose_square(lane_[i].vectors, product_, n);
   }
 
   int64_t n_;
+  Team* team_;
   Tridiagonal<T> form_[kTogether];
   Panels<T> product_;
   Lane lane_[kGroups * kLanes<T>];
@@ -134,14 +135,15 @@ class EighBlocks {
 // Bytes for eigh_blocks of n x n matrices.
 template <class T>
 int64_t eigh_blocks_workspace(int64_t n) {
-  return EighBlocks<T>(Carver(nullptr), n).bytes();
+  return EighBlocks<T>(Carver(nullptr), n, nullptr).bytes();
 }
 
 // w {n} ascending, v {n, n} (may be null), status of count <= blocks_at_once(n) symmetric matrices c {n, n}, whose
-// lower triangle is read. status: 0, or 1 not converged, 2 not finite, and then that matrix's outputs are NaN.
+// lower triangle is read. status: 0, or 1 not converged, 2 not finite, and then that matrix's outputs are NaN. team:
+// who helps, or null.
 template <class T>
-void eigh_blocks(T* w, T* v, uint32_t* status, const T* c, int64_t count, int64_t n, char* workspace) {
-  EighBlocks<T>(Carver(workspace), n).run(w, v, status, c, count);
+void eigh_blocks(T* w, T* v, uint32_t* status, const T* c, int64_t count, int64_t n, char* workspace, Team* team) {
+  EighBlocks<T>(Carver(workspace), n, team).run(w, v, status, c, count);
 }
 
 }  // namespace LC_ISA

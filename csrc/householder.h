@@ -104,24 +104,24 @@ __attribute__((noinline)) void apply_few(T* x, int64_t stride, int64_t begin, in
     }
 }
 template <class T, int R>
-LC_INLINE void apply_few(const Panels<T>& x, int64_t first, int64_t n, const ReflectorRows<T>& of) {
+LC_INLINE void apply_few(const Panels<T>& x, int64_t first, int64_t n, const ReflectorRows<T>& of, Team* team) {
   T gram[R * R];
   const int64_t begin = first / kLanes<T> * kLanes<T>, end = round_up(n, kLanes<T>);
   for (int r = 0; r < R; ++r)
     for (int l = r + 1; l < R; ++l) gram[r * R + l] = dot(of[first + r], of[first + l], begin, end);
-  in_groups(first / kPanel<T>, panels_of<T>(n), [&](auto panels, int64_t p) {
+  in_groups(team, first / kPanel<T>, panels_of<T>(n), [&](auto panels, int64_t p) {
     apply_few<T, R, decltype(panels)::value>(x.line(p, 0), x.stride, first, n, of[first], of.row, of.tau + first, gram);
   });
 }
 
-// x = H_0 H_1 ... H_n-1, n x n.
+// x = H_0 H_1 ... H_n-1, n x n, with the help of a team or none.
 template <class T>
-void accumulate(const Panels<T>& x, const ReflectorRows<T>& of, int64_t n) {
+void accumulate(const Panels<T>& x, const ReflectorRows<T>& of, int64_t n, Team* team) {
   clear(x, n);
   for (int64_t i = 0; i < n; ++i) x(i, i) = 1;
   int64_t first = n;
-  for (; first % kFew; --first) apply_few<T, 1>(x, first - 1, n, of);
-  for (; first; first -= kFew) apply_few<T, kFew>(x, first - kFew, n, of);
+  for (; first % kFew; --first) apply_few<T, 1>(x, first - 1, n, of, team);
+  for (; first; first -= kFew) apply_few<T, kFew>(x, first - kFew, n, of, team);
 }
 
 // y = x', n x n; y's spare rows and columns become 0.

@@ -65,6 +65,20 @@ LC_INLINE void in_groups(int64_t first, int64_t last, F&& f) {
       f(Count<1>{}, first);
 }
 
+// The same groups, shared out to a team; null: to nobody.
+template <class F>
+LC_INLINE void in_groups(Team* team, int64_t first, int64_t last, F&& f) {
+  const int64_t groups = divide_up(last - first, kGroup);
+  if (!team || groups < 2)
+    return in_groups(first, last, f);
+  const int64_t pieces = groups < team->threads() ? groups : team->threads();
+  team->each(pieces, [&](int64_t piece, int) {
+    const Span span = part_of(groups, pieces, piece);
+    const int64_t end = first + span.end * kGroup;
+    in_groups(first + span.begin * kGroup, end < last ? end : last, f);
+  });
+}
+
 // Vector v of one row of a group of panels.
 template <class T>
 LC_INLINE int64_t vector_at(int64_t stride, int v) {

@@ -27,6 +27,10 @@ template <class T>
 LC_INLINE int64_t blocks_at_once(int64_t n) {
   return groups_of<T>(n) * kLanes<T>;
 }
+// Who helps with one of `pieces` of a batch: everybody with a large matrix that is alone, else nobody.
+LC_INLINE Team* helpers(Team* team, int64_t pieces, int64_t n) {
+  return pieces == 1 && team->threads() > 1 && n >= 192 ? team : nullptr;
+}
 
 // Sweeps at once: their carried rows, one row between them and two factors fill the registers.
 constexpr int kFused = kRegisters == 32 ? 4 : 2;
@@ -228,9 +232,9 @@ __attribute__((noinline)) void rotate(T* x, int64_t stride, const T* step, int64
     for (int v = 0; v < V; ++v) store<T>(x - r * P + vector_at<T>(stride, v), carried[r][v]);
 }
 
-// All sweeps of a log on the n rows of x, the matrix in `lane`.
+// All sweeps of a log on the n rows of x, the matrix in `lane`, with the help of a team or none.
 template <class T>
-void rotate(const Panels<T>& x, const Steps<T>& steps, int sweeps, int64_t lane, int64_t n) {
+void rotate(const Panels<T>& x, const Steps<T>& steps, int sweeps, int64_t lane, int64_t n, Team* team) {
   const Passes& passes = steps.passes[lane];
   const T* scale = steps.scale + lane * steps.lane_scales;
   const int groups = static_cast<int>(divide_up(sweeps, kFused));
@@ -242,7 +246,7 @@ void rotate(const Panels<T>& x, const Steps<T>& steps, int sweeps, int64_t lane,
     }
   lowest = lowest < kFused ? 0 : lowest - kFused + 1;
   highest = highest < n ? highest : n - 1;
-  in_groups(0, panels_of<T>(n), [&](auto panels, int64_t p) {
+  in_groups(team, 0, panels_of<T>(n), [&](auto panels, int64_t p) {
     constexpr int N = decltype(panels)::value;
     for (int g = 0; g < groups; ++g) {
       const int64_t begin = passes.begin[g], end = passes.end[g];

@@ -14,8 +14,8 @@ namespace LC_ISA {
 template <class T>
 class SvdBlocks {
  public:
-  SvdBlocks(Carver carver, int64_t rows, int64_t columns)
-      : m_(rows < columns ? columns : rows), n_(rows < columns ? rows : columns), wide_(rows < columns) {
+  SvdBlocks(Carver carver, int64_t rows, int64_t columns, Team* team)
+      : m_(rows < columns ? columns : rows), n_(rows < columns ? rows : columns), wide_(rows < columns), team_(team) {
     const int64_t n = n_;
     for (Bidiagonal<T>& form : form_) form = take_bidiagonal<T>(carver, n);
     product_ = take_panels<T>(carver, n, n);
@@ -61,9 +61,9 @@ class SvdBlocks {
       const int here = count - i < together ? static_cast<int>(count - i) : together;
       for (int q = 0; q < here; ++q) load(i + q, form_[q].a, vectors ? left_of(i + q) : nullptr, a + (i + q) * m * n);
       if (here == kTogether)
-        bidiagonalize<kTogether>(form_);
+        bidiagonalize<kTogether>(form_, nullptr);
       else
-        bidiagonalize<1>(form_);
+        bidiagonalize<1>(form_, pays_shared<T>(n) ? team_ : nullptr);
       for (int q = 0; q < here; ++q) keep(i + q, form_[q], vectors);
     }
 
@@ -114,9 +114,9 @@ class SvdBlocks {
         Lane* const lane = lane_ + g * kLanes<T>;
         const int64_t rest = count - g * kLanes<T>, here = rest < kLanes<T> ? rest : kLanes<T>;
         prepare(steps_, log, log.right + g * kLogSweeps * n, n, here);
-        for (int64_t i = 0; i < here; ++i) rotate(lane[i].right, steps_, log.sweeps, i, n);
+        for (int64_t i = 0; i < here; ++i) rotate(lane[i].right, steps_, log.sweeps, i, n, team_);
         prepare(steps_, log, log.left + g * kLogSweeps * n, n, here);
-        for (int64_t i = 0; i < here; ++i) rotate(lane[i].left, steps_, log.sweeps, i, n);
+        for (int64_t i = 0; i < here; ++i) rotate(lane[i].left, steps_, log.sweeps, i, n, team_);
       }
     });
   }
@@ -154,9 +154,9 @@ class SvdBlocks {
     }
     if (!vectors)
       return;
-    accumulate(product_, form.left, n);
+    accumulate(product_, form.left, n, team_);
     transpose_square(lane_[i].left, product_, n);
-    accumulate(product_, form.right, n);
+    accumulate(product_, form.right, n, team_);
     transpose_square(lane_[i].right, product_, n);
   }
 
@@ -191,6 +191,7 @@ class SvdBlocks {
 
   int64_t m_, n_;  // of what is factored: m >= n
   bool wide_;
+  Team* team_;
   Panels<T> product_, tall_ = {};
   TallSpace<T> space_ = {};
   Bidiagonal<T> form_[kTogether];
@@ -208,15 +209,16 @@ class SvdBlocks {
 // Bytes for svd_blocks of m x n matrices.
 template <class T>
 int64_t svd_blocks_workspace(int64_t m, int64_t n) {
-  return SvdBlocks<T>(Carver(nullptr), m, n).bytes();
+  return SvdBlocks<T>(Carver(nullptr), m, n, nullptr).bytes();
 }
 
 // u {m, k}, s {k}, vt {k, n}, status of count <= blocks_at_once(k) matrices a {m, n}, k = min(m, n); u and vt may
 // both be null.
-// status: 0, or 1 not converged, 2 not finite, and then that matrix's outputs are NaN.
+// status: 0, or 1 not converged, 2 not finite, and then that matrix's outputs are NaN. team: who helps, or null.
 template <class T>
-void svd_blocks(T* u, T* s, T* vt, uint32_t* status, const T* a, int64_t count, int64_t m, int64_t n, char* workspace) {
-  SvdBlocks<T>(Carver(workspace), m, n).run(u, s, vt, status, a, count);
+void svd_blocks(T* u, T* s, T* vt, uint32_t* status, const T* a, int64_t count, int64_t m, int64_t n, char* workspace,
+                Team* team) {
+  SvdBlocks<T>(Carver(workspace), m, n, team).run(u, s, vt, status, a, count);
 }
 
 }  // namespace LC_ISA

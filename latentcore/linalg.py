@@ -15,7 +15,7 @@ from .ops import OPS
 from .ops.svd import NOT_CONVERGED, NOT_FINITE
 from .plan import Dim, Plan
 
-LIMIT = 512  # of min(m, n) for the kernels of this engine
+LIMIT = 1024  # of min(m, n) for the kernels of this engine
 
 _NAMES = {"svd_forward": "A", "eigh_forward": "C"}
 _REALS = (np.dtype("float32"), np.dtype("float64"))
@@ -31,7 +31,7 @@ def svd(A: Any, *, compute_uv: bool = True, validate: bool = True, backend: str 
 
     Bidiagonalization and implicit-shift QR, across the matrices of the batch (Golub & Kahan 1965; Golub & Van Loan 2013,
     section 8.6). A matrix's result does not depend on the others, nor on the number of threads: the same bits. Where
-    min(m, n) > 512, numpy.linalg.svd does the work, by the same rules but for that promise.
+    min(m, n) > 1024, numpy.linalg.svd does the work, by the same rules but for that promise.
 
     Raises TypeError for what is no dense array of float32, float64, integers or bools (float16 is refused, as NumPy does);
     ValueError for complex numbers and fewer than two dimensions; ValueError for NaN or infinity, naming the first matrix
@@ -46,7 +46,7 @@ def eigh(C: Any, *, eigenvectors: bool = True, validate: bool = True, backend: s
 
     Returns (w, V) of shapes (..., n), (..., n, n); w alone with eigenvectors=False. w ascends; the columns of V are
     orthonormal to rounding, and the largest entry of each, the first of equals, is positive. dtypes, empty arrays, the
-    promise of the same bits and the limit of n = 512 are those of ``svd``.
+    promise of the same bits and the limit of n = 1024 are those of ``svd``.
 
     Tridiagonalization and implicit-shift QR, across the matrices of the batch (Golub & Van Loan 2013, section 8.3).
 

@@ -51,7 +51,8 @@ void run_blocks(const Call& call, const Run& run, const lanes::EighArguments<T>&
   run.team->each(pieces, [&](int64_t piece, int thread) {
     const Span span = part_of(all.count, pieces, piece);
     const lanes::EighArguments<T> some = all.part(span.begin, span.end - span.begin);
-    eigh_blocks(some.w, some.v, some.status, some.c, some.count, all.n, run.workspace + thread * bytes);
+    eigh_blocks(some.w, some.v, some.status, some.c, some.count, all.n, run.workspace + thread * bytes,
+                helpers(run.team, pieces, all.n));
   });
 }
 

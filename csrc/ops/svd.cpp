@@ -66,7 +66,7 @@ void run_blocks(const Call& call, const Run& run, const lanes::SvdArguments<T>& 
     const Span span = part_of(all.count, pieces, piece);
     const lanes::SvdArguments<T> some = all.part(span.begin, span.end - span.begin);
     svd_blocks(some.u, some.s, some.vt, some.status, some.a, some.count, shape.rows, shape.columns,
-               run.workspace + thread * bytes);
+               run.workspace + thread * bytes, helpers(run.team, pieces, shape.short_side));
   });
 }
 
