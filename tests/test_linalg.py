@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import DTYPES, each_dtype
-from matrices import solve
+from cases import DTYPES, each_dtype, each_set
+from matrices import bits, solve
 
 import latentcore as lc
 from latentcore import _core, linalg
@@ -233,6 +233,22 @@ def test_any_number_of_threads_gives_the_same_bits(dtype, threads):
             threads(number)
             for got, expected in zip(lc.svd(A), want):
                 assert got.tobytes() == expected.tobytes()
+
+
+@each_set
+@each_dtype
+@pytest.mark.parametrize("vectors", [True, False], ids=["vectors", "values"])
+@pytest.mark.parametrize(("m", "n"), [(200, 200), (700, 261), (230, 400), (640, 640)])
+def test_a_large_matrix_has_the_same_bits_alone_and_in_company(m, n, vectors, dtype, instruction_set):
+    """Alone, all threads work on it; in company, one."""
+    rng = np.random.default_rng(0)
+    for op, a in (("svd", rng.standard_normal((2, m, n))), ("eigh", rng.standard_normal((2, n, n)))):
+        a = a.astype(dtype)
+        want = bits(solve(op, a, instruction_set, vectors=vectors))
+        for threads in (2, 3):
+            assert bits(solve(op, a, instruction_set, vectors=vectors, threads=threads)) == want
+            apart = [solve(op, a[i : i + 1], instruction_set, vectors=vectors, threads=threads) for i in range(2)]
+            assert [b"".join(pair) for pair in zip(*map(bits, apart))] == want
 
 
 @pytest.mark.parametrize("vectors", [True, False])
