@@ -82,14 +82,24 @@ class EighBlocks {
     const int64_t n = n_;
     if (!vectors)
       return tridiagonal_qr<T, G, false>(n, d_, e_, nullptr, failed, [](const SweepLog<T>&) {});
+    Turning<T, 1> turning{{lane_->vectors}, {steps_}, 0, n};
     tridiagonal_qr<T, G, true>(n, d_, e_, &log_, failed, [&](const SweepLog<T>& log) {
+      if (team_) {
+        team_->join();
+        prepare(steps_, log, log.right, n, 1);
+        turning.sweeps = log.sweeps;
+        team_->start(turning.items(), &turning);
+        return;
+      }
       for (int g = 0; g < G; ++g) {
         Lane* const lane = lane_ + g * kLanes<T>;
         const int64_t rest = count - g * kLanes<T>, here = rest < kLanes<T> ? rest : kLanes<T>;
         prepare(steps_, log, log.right + g * kLogSweeps * n, n, here);
-        for (int64_t i = 0; i < here; ++i) rotate(lane[i].vectors, steps_, log.sweeps, i, n, team_);
+        for (int64_t i = 0; i < here; ++i) rotate(lane[i].vectors, steps_, log.sweeps, i, n, 0, panels_of<T>(n));
       }
     });
+    if (team_)
+      team_->join();
   }
 
   // A matrix, scaled, into x.

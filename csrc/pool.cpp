@@ -129,7 +129,12 @@ Team::~Team() {
     pool().lent.unlock();
 }
 
-void Team::dispatch(int64_t items, Body body, void* closure) {
+void Team::begin(int64_t items, Body body, void* closure) {
+  started_ = leader_ && items > 1;
+  if (!started_) {
+    for (int64_t i = 0; i < items; ++i) body(closure, i, 0);
+    return;
+  }
   Pool& p = pool();
   p.body = body;
   p.closure = closure;
@@ -138,13 +143,18 @@ void Team::dispatch(int64_t items, Body body, void* closure) {
     p.share[k].end = items * (k + 1) / p.members;
   }
   const uint64_t generation = (p.ticket.load(std::memory_order_relaxed) >> 16) + 1;
-  {
-    // Under the mutex a worker is either asleep and counted, or has yet to look at the new ticket.
-    const std::lock_guard<std::mutex> lock(p.mutex);
-    p.ticket.store(generation << 16, std::memory_order_release);
-    if (p.sleepers > 0)
-      p.wake.notify_all();
-  }
+  // Under the mutex a worker is either asleep and counted, or has yet to look at the new ticket.
+  const std::lock_guard<std::mutex> lock(p.mutex);
+  p.ticket.store(generation << 16, std::memory_order_release);
+  if (p.sleepers > 0)
+    p.wake.notify_all();
+}
+
+void Team::join() {
+  if (!started_)
+    return;
+  started_ = false;
+  Pool& p = pool();
   take_items(p, 0);
   p.ticket.fetch_or(kClosed, std::memory_order_acq_rel);
   for (int spins = 0; p.ticket.load(std::memory_order_acquire) & kInside; ++spins) {

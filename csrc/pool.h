@@ -28,7 +28,14 @@ class Team {
       dispatch(items, [](void* f, int64_t item, int thread) { (*static_cast<Closure*>(f))(item, thread); }, &body);
     }
   }
-  // The same, on the calling thread alone when the whole takes less than a hand-over would.
+  // The same, without waiting: the other threads do what they can until join(), which does the rest and returns when
+  // all is done. body must live until then; only one start() at a time, and no each() before its join().
+  template <class F>
+  void start(int64_t items, F* body) {
+    begin(items, [](void* f, int64_t item, int thread) { (*static_cast<F*>(f))(item, thread); }, body);
+  }
+  void join();
+  // The same as each(), on the calling thread alone when the whole takes less than a hand-over would.
   template <class F>
   void each_if(bool worth_it, int64_t items, F&& body) {
     if (worth_it)
@@ -40,9 +47,13 @@ class Team {
   LC_INLINE int threads() const { return threads_; }
 
  private:
-  void dispatch(int64_t items, Body body, void* closure);
+  void begin(int64_t items, Body body, void* closure);
+  void dispatch(int64_t items, Body body, void* closure) {
+    begin(items, body, closure);
+    join();
+  }
   int threads_;
-  bool leader_ = false;
+  bool leader_ = false, started_ = false;
 };
 
 // Denormals are zero inside a run; the caller's floating-point control word comes back as it was.

@@ -29,7 +29,7 @@ LC_INLINE int64_t blocks_at_once(int64_t n) {
 }
 // Who helps with one of `pieces` of a batch: everybody with a large matrix that is alone, else nobody.
 LC_INLINE Team* helpers(Team* team, int64_t pieces, int64_t n) {
-  return pieces == 1 && team->threads() > 1 && n >= 192 ? team : nullptr;
+  return pieces == 1 && team->threads() > 1 && n >= 96 ? team : nullptr;
 }
 
 // Sweeps at once: their carried rows, one row between them and two factors fill the registers.
@@ -232,9 +232,10 @@ __attribute__((noinline)) void rotate(T* x, int64_t stride, const T* step, int64
     for (int v = 0; v < V; ++v) store<T>(x - r * P + vector_at<T>(stride, v), carried[r][v]);
 }
 
-// All sweeps of a log on the n rows of x, the matrix in `lane`, with the help of a team or none.
+// All sweeps of a log on the n rows of x, the matrix in `lane`: panels [first, last), `first` a multiple of a group.
 template <class T>
-void rotate(const Panels<T>& x, const Steps<T>& steps, int sweeps, int64_t lane, int64_t n, Team* team) {
+void rotate(const Panels<T>& x, const Steps<T>& steps, int sweeps, int64_t lane, int64_t n, int64_t first,
+            int64_t last) {
   const Passes& passes = steps.passes[lane];
   const T* scale = steps.scale + lane * steps.lane_scales;
   const int groups = static_cast<int>(divide_up(sweeps, kFused));
@@ -246,7 +247,7 @@ void rotate(const Panels<T>& x, const Steps<T>& steps, int sweeps, int64_t lane,
     }
   lowest = lowest < kFused ? 0 : lowest - kFused + 1;
   highest = highest < n ? highest : n - 1;
-  in_groups(team, 0, panels_of<T>(n), [&](auto panels, int64_t p) {
+  in_groups(first, last, [&](auto panels, int64_t p) {
     constexpr int N = decltype(panels)::value;
     for (int g = 0; g < groups; ++g) {
       const int64_t begin = passes.begin[g], end = passes.end[g];
@@ -264,6 +265,23 @@ void rotate(const Panels<T>& x, const Steps<T>& steps, int sweeps, int64_t lane,
     }
   });
 }
+
+// The same for the matrix in lane 0, up to `Sides` of them, as a job for a team, which does it while the next log is
+// made.
+template <class T, int Sides>
+struct Turning {
+  Panels<T> x[Sides];
+  Steps<T> steps[Sides];
+  int sweeps;
+  int64_t n;
+
+  int64_t items() const { return Sides * divide_up(panels_of<T>(n), kGroup); }
+  void operator()(int64_t item, int) const {
+    const int side = static_cast<int>(item % Sides);
+    const int64_t first = item / Sides * kGroup, last = first + kGroup, panels = panels_of<T>(n);
+    rotate(x[side], steps[side], sweeps, 0, n, first, last < panels ? last : panels);
+  }
+};
 
 }  // namespace LC_ISA
 }  // namespace lc

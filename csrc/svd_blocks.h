@@ -41,6 +41,7 @@ class SvdBlocks {
     log_.left = carver.take<Rotation<T>>(kLogSweeps * n * groups_);
     log_.capacity = kLogSweeps;
     steps_ = take_steps<T>(carver, n);
+    left_steps_ = take_steps<T>(carver, n);
     order_ = {carver.take<int32_t>(n), carver.take<T>(n)};
     bytes_ = carver.used();
   }
@@ -109,16 +110,27 @@ class SvdBlocks {
     const int64_t n = n_;
     if (!vectors)
       return bidiagonal_qr<T, G, false>(n, d_, e_, nullptr, failed, [](const SweepLog<T>&) {});
+    Turning<T, 2> turning{{lane_->left, lane_->right}, {left_steps_, steps_}, 0, n};
     bidiagonal_qr<T, G, true>(n, d_, e_, &log_, failed, [&](const SweepLog<T>& log) {
+      if (team_) {
+        team_->join();
+        prepare(left_steps_, log, log.left, n, 1);
+        prepare(steps_, log, log.right, n, 1);
+        turning.sweeps = log.sweeps;
+        team_->start(turning.items(), &turning);
+        return;
+      }
       for (int g = 0; g < G; ++g) {
         Lane* const lane = lane_ + g * kLanes<T>;
         const int64_t rest = count - g * kLanes<T>, here = rest < kLanes<T> ? rest : kLanes<T>;
         prepare(steps_, log, log.right + g * kLogSweeps * n, n, here);
-        for (int64_t i = 0; i < here; ++i) rotate(lane[i].right, steps_, log.sweeps, i, n, team_);
+        for (int64_t i = 0; i < here; ++i) rotate(lane[i].right, steps_, log.sweeps, i, n, 0, panels_of<T>(n));
         prepare(steps_, log, log.left + g * kLogSweeps * n, n, here);
-        for (int64_t i = 0; i < here; ++i) rotate(lane[i].left, steps_, log.sweeps, i, n, team_);
+        for (int64_t i = 0; i < here; ++i) rotate(lane[i].left, steps_, log.sweeps, i, n, 0, panels_of<T>(n));
       }
     });
+    if (team_)
+      team_->join();
   }
 
   // A matrix, scaled, or the R of a tall one, into x; the reflectors of a tall one's Q, {m, n}, into `parked`, unless
@@ -201,7 +213,7 @@ class SvdBlocks {
   int groups_, used_ = 0;  // groups of lanes that there is room for, and those of this run
   Vec<T>*d_, *e_;
   SweepLog<T> log_;
-  Steps<T> steps_;
+  Steps<T> steps_, left_steps_;  // the second for a matrix that a team works on
   Order<T> order_;
   int64_t bytes_;
 };
