@@ -11,25 +11,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .ops import OPS, Op, Size
+from .ops import OPS, Dim, Op, Size, size_of
+from .ops.launches import describe_launches
 
-Dim = int | str
 ROLES = ("input", "output", "state", "temporary")
 
 
 def rows(times: int = 1) -> str:
     """The dimension ``times * rows``."""
     return "rows" if times == 1 else f"{times}*rows"
-
-
-def size_of(dim: Dim) -> Size:
-    """A dimension as (value, unit), unit one of "", "rows", "steps"."""
-    if isinstance(dim, int):
-        return (dim, "")
-    head, _, tail = dim.rpartition("*")
-    if tail not in ("rows", "steps") or (head and not head.isdecimal()):
-        raise ValueError(f"dimension: expected an int, 'rows', 'c*rows' or 'steps', got {dim!r}")
-    return (int(head or 1), tail)
 
 
 @dataclass(frozen=True)
@@ -140,8 +130,11 @@ class Plan:
         moved = sum(self.buffers[a].bytes(rows) for a in call.arguments if a is not None)
         return int(spec.flops(sizes, call.options)), moved
 
-    def describe(self, rows: int = 1) -> str:
-        """The plan as a table: each call with its buffers, FLOPs and bytes for a run of so many rows."""
+    def describe(self, rows: int = 1, backend: str = "cpu") -> str:
+        """The plan as a table: each call with its buffers, FLOPs and bytes for a run of so many rows; for the backend
+        "cuda" each kernel that is launched, with the calls that it does."""
+        if backend == "cuda":
+            return describe_launches(self, rows)
         lines = [f"plan {self.name} ({self.dtype}), {rows} rows"]
         for role in ROLES:
             declared = ", ".join(_declaration(b) for b in self.of_role(role))

@@ -23,7 +23,7 @@ from . import (
     shuffle,
     svd,
 )
-from .signature import Argument, Clock, Op, Size
+from .signature import Argument, Clock, Dim, Op, Size, size_of
 
 OPS: dict[str, Op] = {
     op.name: op
@@ -34,4 +34,4 @@ OPS: dict[str, Op] = {
     for op in module.OPS
 }  # fmt: skip
 
-__all__ = ["OPS", "Argument", "Clock", "Op", "Size"]
+__all__ = ["OPS", "Argument", "Clock", "Dim", "Op", "Size", "size_of"]

@@ -12,10 +12,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+Dim = int | str  # an int, "rows", "c*rows" or "steps"
 Size = tuple[int, str]  # a value, and its unit: "", "rows" or "steps"
 Described = tuple[str, str, str, list[Size]]  # a buffer's name, layout, dtype and shape
 
 _ARGUMENT = re.compile(r"(\w+)(\??)([\[{])([^\]}]*)[\]}](?::(\w+))?")
+
+
+def size_of(dim: Dim) -> Size:
+    """A dimension as (value, unit), unit one of "", "rows", "steps"."""
+    if isinstance(dim, int):
+        return (dim, "")
+    head, _, tail = dim.rpartition("*")
+    if tail not in ("rows", "steps") or (head and not head.isdecimal()):
+        raise ValueError(f"dimension: expected an int, 'rows', 'c*rows' or 'steps', got {dim!r}")
+    return (int(head or 1), tail)
 
 
 @dataclass

@@ -1,0 +1,134 @@
+"""The GPU: a bound plan is its launches over one arena, recorded once for each set of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ..ops import Clock
+from ..ops.advance_cuda import advance
+from ..ops.launches import (
+    CLOCK, CLOCK_SIZE, EPOCH, NOT_FINITE, OFFSET, PITCH, ROWS, STATUS, STEP, Emitter, Launch, launches_of, round_up,
+)  # fmt: skip
+from ..plan import Buffer, Plan
+from .base import Arrays, Backend, Bound, NonFiniteError
+from .device import Device
+
+_LINE = 256  # what the buffers of the arena are aligned to, in bytes
+_ALIGNED = 16  # what every array of a launch is aligned to
+_ENDING = {"objective_forward", "gather_forward"}  # what may end a run early
+
+
+class CudaBackend(Backend):
+    """A weight (out, in + 1) lies transposed, (1, in + 1, pitch): the bias as the last row, each row padded with zeros."""
+
+    name = "cuda"
+
+    def __init__(self, device: Device, precision: str = "ieee") -> None:
+        """precision: of the products of float32 matrices, "ieee" or "tf32"."""
+        self.device, self.precision = device, precision
+
+    def allocate(self, buffer: Buffer) -> Any:
+        return self.device.zeros(_shape(buffer), buffer.dtype)
+
+    def put(self, storage: Any, array: np.ndarray) -> None:
+        host = np.zeros(storage.shape, str(storage.dtype))
+        if storage.shape == array.shape:  # a weight has a dimension more
+            host[...] = array
+        else:
+            host[0, :, : len(array)] = array.T
+        self.device.write(storage, host)
+
+    def get(self, storage: Any, buffer: Buffer) -> np.ndarray:
+        host = self.device.read(storage)
+        return np.ascontiguousarray(host[0, :, : buffer.array_shape(0)[0]].T) if buffer.layout == "weight" else host
+
+    def bind(self, plan: Plan, capacity: int, state: Arrays, threads: int | None = None) -> CudaBound:
+        return CudaBound(self.device, plan, capacity, state, self.precision)
+
+
+def _shape(buffer: Buffer, rows: int = 0, steps: int = 1) -> tuple[int, ...]:
+    """The shape of a buffer's storage."""
+    if buffer.layout == "array":
+        return buffer.array_shape(rows, steps)
+    out, inputs = buffer.array_shape(0)
+    return 1, inputs + 1, round_up(out, PITCH)
+
+
+class CudaBound(Bound):
+    def __init__(self, device: Device, plan: Plan, capacity: int, state: Arrays, precision: str) -> None:
+        self.plan, self.capacity, self.device = plan, capacity, device
+        self._launches = launches_of(plan, capacity, precision)
+        self._may_end = any(call.op in _ENDING for call in plan.calls)
+        self._clock = device.zeros((CLOCK_SIZE,), "int64")
+        temporary = plan.of_role("temporary")
+        sizes = [round_up(prod(_shape(b, capacity)) * np.dtype(b.dtype).itemsize, _LINE) for b in temporary]
+        arena = device.zeros((sum(sizes),), "uint8")
+        self._fixed: dict[str, Any] = {CLOCK.name: self._clock, **{b.name: state[b.name] for b in plan.of_role("state")}}
+        for b, end, size in zip(temporary, accumulate(sizes), sizes):
+            shape = _shape(b, capacity)
+            piece = arena[end - size : end - size + prod(shape) * np.dtype(b.dtype).itemsize]
+            self._fixed[b.name] = piece.view(b.dtype).reshape(shape)
+        self._external = [b for b in plan.buffers.values() if b.role in ("input", "output")]
+        self._staged: dict[str, Any] = {}
+        self._recorded: tuple[tuple[int, ...], Callable[[], None]] | None = None
+        self.bytes = sum(sizes)
+
+    def run(self, arrays: Arrays, clock: Clock) -> None:
+        if not 0 <= clock.rows <= self.capacity:
+            raise ValueError(f"rows: expected at most {self.capacity}, got {clock.rows}")
+        c = clock
+        self._go(arrays, [c.rows, c.step, c.epoch, c.offset, c.iteration, c.sample, c.seed, 0, 0, 0], self._launches, 1)
+
+    def train(self, arrays: Arrays, progress: np.ndarray, seed: int, data_rows: int, batch: int, steps: int) -> None:
+        step, epoch, offset = map(int, progress)
+        rows = min(batch, data_rows - offset)
+        emit = Emitter(self.capacity)
+        advance(emit)
+        clock = [rows, step, epoch, offset, 0, 0, seed, 0, data_rows, batch]
+        try:
+            self._go(arrays, clock, [*self._launches, *emit.launches], steps)
+        finally:
+            progress[:] = self.device.read(self._clock)[[STEP, EPOCH, OFFSET]]
+
+    def _go(self, arrays: Arrays, clock: list[int], launches: Sequence[Launch], times: int) -> None:
+        """Sets the clock, runs the launches so many times and brings the outputs home."""
+        device = self.device
+        rows, steps = clock[ROWS], max(1, times)
+        bound = {b.name: self._at_hand(b, arrays[b.name], clock, steps) for b in self._external}
+        at = (len(launches), *map(device.address, bound.values()))
+        if self._recorded is None or self._recorded[0] != at:
+            self._recorded = at, device.record(launches, {**self._fixed, **bound}, often=times > 1)
+        device.write(self._clock, np.array(clock, np.uint64).view(np.int64))
+        for _ in range(times):
+            self._recorded[1]()
+        for b in self._external:
+            if b.role == "output" and not device.owns(arrays[b.name]):
+                size = b.elements(rows, steps) if b.layout == "array" else arrays[b.name].size
+                arrays[b.name].reshape(-1)[:size] = device.read(bound[b.name].reshape(-1)[:size])
+        if self._may_end:
+            self._check(int(device.read(self._clock)[STATUS]))
+
+    def _at_hand(self, b: Buffer, array: Any, clock: list[int], steps: int) -> Any:
+        """An array of the caller's, or, if it does not lie on the device and aligned, its place there."""
+        device = self.device
+        if device.owns(array) and device.address(array) % _ALIGNED == 0:
+            return array
+        shape = _shape(b, self.capacity, steps)
+        staged = self._staged.get(b.name)
+        if staged is None or staged.size < prod(shape):
+            staged = self._staged[b.name] = device.zeros(shape, b.dtype)
+        if b.role == "input" or "steps" in b.shape:
+            size = b.elements(clock[ROWS], steps)
+            device.write(staged.reshape(-1)[:size], array.reshape(-1)[:size])
+        return staged
+
+    def _check(self, status: int) -> None:
+        if status == NOT_FINITE:
+            raise NonFiniteError("objective_forward")
+        if status:
+            raise IndexError("gather_forward: a row number lies outside the data")

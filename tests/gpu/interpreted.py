@@ -1,0 +1,120 @@
+"""A device of NumPy arrays on which Triton's interpreter and Numba's simulator run the kernels.
+
+TRITON_INTERPRET=1 and NUMBA_ENABLE_CUDASIM=1 must be set before anything is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from triton import language as tl
+from triton.runtime import interpreter
+
+from latentcore.backends.base import Arrays
+from latentcore.backends.device import table_of
+from latentcore.ops.launches import Launch, Operand, Table
+
+# NumPy 2.4 makes no index of an array of one element, which the interpreter's loops need.
+_patch_tensor = interpreter._patch_lang_tensor
+
+
+def _patched(tensor: Any, scope: Any) -> None:
+    _patch_tensor(tensor, scope)
+    scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.reshape(())))
+
+
+interpreter._patch_lang_tensor = _patched
+
+
+class Pointer:
+    """What the interpreter asks of a tensor, over a NumPy array."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array, self.dtype = array, str(array.dtype)
+
+    def data_ptr(self) -> int:
+        return self.array.ctypes.data
+
+    def untyped_storage(self) -> Pointer:
+        return self
+
+    def cpu(self) -> Pointer:
+        return self
+
+    def new_empty(self, *args: Any, **options: Any) -> Pointer:
+        return self
+
+    def set_(self, *args: Any) -> Pointer:
+        return self
+
+    def storage_offset(self) -> int:
+        return 0
+
+    def size(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    def stride(self) -> tuple[int, ...]:
+        return tuple(s // self.array.itemsize for s in self.array.strides)
+
+    def copy_(self, other: Any) -> Pointer:
+        return self
+
+
+class InterpretedDevice:
+    """Runs every launch at once, on the CPU. What is allocated holds NaN, as nothing may count on zeros but states."""
+
+    def zeros(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        raw = np.zeros(size + 256, np.uint8)
+        start = -raw.ctypes.data % 256
+        return raw[start : start + size].view(dtype).reshape(shape)
+
+    def owns(self, array: Any) -> bool:
+        return isinstance(array, np.ndarray)
+
+    def address(self, array: np.ndarray) -> int:
+        return array.ctypes.data
+
+    def write(self, array: np.ndarray, source: np.ndarray) -> None:
+        array[...] = source
+
+    def read(self, array: np.ndarray) -> np.ndarray:
+        return array.copy()
+
+    def record(self, launches: Sequence[Launch], arrays: Arrays, often: bool) -> Callable[[], None]:
+        def run() -> None:
+            for launch in launches:
+                (_triton if launch.kernel.language == "triton" else _numba)(self, launch, arrays)
+
+        return run
+
+
+def _triton(device: InterpretedDevice, launch: Launch, arrays: Arrays) -> None:
+    kept = []
+
+    def argument(value: Any) -> Any:
+        if isinstance(value, Operand):
+            return Pointer(arrays[value.name])
+        if isinstance(value, Table):
+            kept.append(table_of(value, device.address, arrays))
+            return Pointer(kept[-1])
+        if isinstance(value, float):
+            return tl.tensor(interpreter.TensorHandle(np.array([value]), tl.float64), tl.float64)
+        return value
+
+    arguments = {name: argument(value) for name, value in launch.arguments.items()}
+    with np.errstate(all="ignore"):
+        launch.kernel.jit[launch.grid](**arguments, **launch.constants)
+
+
+def _numba(device: InterpretedDevice, launch: Launch, arrays: Arrays) -> None:
+    from numba import cuda
+
+    def argument(value: Any) -> Any:
+        return arrays[value.name].reshape(-1) if isinstance(value, Operand) else value
+
+    kernel = cuda.jit(launch.kernel.function)
+    with np.errstate(all="ignore"):
+        kernel[launch.grid, launch.threads](*(argument(v) for v in launch.arguments.values()))
