@@ -1,19 +1,28 @@
 # Every command makes the environment that it needs: Python >= 3.10 with venv, a C++17 compiler and make are enough.
 # Python sources are used in place; a change of the C++ sources or of a build file rebuilds the extension.
-# ARGS is passed on: make demo ARGS="--epochs 3", make test ARGS="-k linear".
+# ARGS is passed on: make demo ARGS="--epochs 3"; make test ARGS="-k linear", which leaves out the GPU's tests.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+CUDA := $(VENV)-cuda
 BUILD_FILES := pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 OPS := $(notdir $(basename $(wildcard csrc/ops/*.cpp)))
 
-.PHONY: demo test bench lint sanitize clean
+.PHONY: demo test test-gpu bench lint sanitize clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m latentcore demo $(ARGS)
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(ARGS)
+	$(if $(ARGS),,$(MAKE) test-gpu)
+
+# Without a GPU: every kernel compiled, then every kernel interpreted. LATENTCORE_TEST_DEVICE=cuda runs them on the GPU instead
+# of interpreting them; LATENTCORE_REQUIRE_CUDA=1 makes it an error if any did not run there.
+test-gpu: $(CUDA)/.test-cuda
+	$(CUDA)/bin/python -m pytest tests/gpu/test_compiled.py
+	$(if $(filter cuda,$(LATENTCORE_TEST_DEVICE)),,TRITON_INTERPRET=1 NUMBA_ENABLE_CUDASIM=1) \
+	    $(CUDA)/bin/python -m pytest tests/gpu --ignore=tests/gpu/test_compiled.py
 
 bench: $(VENV)/.bench
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m bench $(ARGS)
@@ -52,12 +61,20 @@ sanitize:
 	done; exit 1
 
 clean:
-	rm -rf build dist .venv .venv-address .venv-thread
+	rm -rf build dist .venv .venv-address .venv-cuda .venv-thread
 
 $(VENV)/.tools:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet scikit-build-core pybind11 cmake ninja
+	touch $@
+
+# What the GPU's compilers pin stays apart: an environment over the other one, where it finds all else.
+$(CUDA)/.test-cuda: $(VENV)/.test
+	$(PYTHON) -m venv --without-pip $(CUDA)
+	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')')" > \
+	    "$$($(CUDA)/bin/python -c 'import site; print(site.getsitepackages()[0])')/over.pth"
+	$(CUDA)/bin/python -m pip install --quiet "latentcore[test-cuda]"
 	touch $@
 
 # A stamp for each extra of pyproject.toml.

@@ -1,4 +1,4 @@
-"""The command line: `python -m latentcore demo` and `python -m latentcore config`."""
+"""The command line: `python -m latentcore demo`, `python -m latentcore config` and `python -m latentcore kernels`."""
 
 from __future__ import annotations
 
@@ -317,6 +317,19 @@ def _config(args: argparse.Namespace) -> None:
     lc.show_config()
 
 
+def _kernels(args: argparse.Namespace) -> None:
+    from latentcore.kernels import write_kernels
+
+    try:
+        count = write_kernels(args.folder, args.arch, [lc.load(path) for path in args.model])
+    except ImportError as error:
+        raise DemoError(f"{error}: pip install 'latentcore[cuda]'") from None
+    except (OSError, ValueError) as error:
+        raise DemoError(str(error)) from None
+    size = sum(path.stat().st_size for path in args.folder.iterdir())
+    print(f"wrote {count} kernels, {size / 1e6:.1f} MB, to {args.folder}")
+
+
 def _integer(low: int, high: int) -> Any:
     def integer(text: str) -> int:
         value = int(text)
@@ -325,6 +338,10 @@ def _integer(low: int, high: int) -> Any:
         return value
 
     return integer
+
+
+def _archs(text: str) -> list[int]:
+    return [_integer(75, 999)(part) for part in text.split(",")]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -340,6 +357,11 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
     config = commands.add_parser("config", help="print how the engine was built and what it chose on this machine")
     config.set_defaults(run=_config)
+    kernels = commands.add_parser("kernels", help="compile the GPU kernels ahead of time; no GPU is needed")
+    kernels.add_argument("folder", type=Path, metavar="DIR", help="where to; LATENTCORE_KERNELS=DIR then finds them")
+    kernels.add_argument("model", nargs="*", type=Path, metavar="MODEL", help="files of models; default: common ones")
+    kernels.add_argument("--arch", type=_archs, default=[80, 90], metavar="SM,SM", help="default: 80,90")
+    kernels.set_defaults(run=_kernels)
     return parser
 
 

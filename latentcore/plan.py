@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .ops import OPS, Dim, Op, Size, size_of
-from .ops.launches import describe_launches
 
 ROLES = ("input", "output", "state", "temporary")
 
@@ -134,6 +133,8 @@ class Plan:
         """The plan as a table: each call with its buffers, FLOPs and bytes for a run of so many rows; for the backend
         "cuda" each kernel that is launched, with the calls that it does."""
         if backend == "cuda":
+            from .ops.launches import describe_launches  # loads the compiler where there is one
+
             return describe_launches(self, rows)
         lines = [f"plan {self.name} ({self.dtype}), {rows} rows"]
         for role in ROLES:

@@ -14,12 +14,12 @@ PACKAGE = ROOT / "latentcore"
 CSRC = ROOT / "csrc"
 
 # What each part may import beside itself:
-# api -> models -> training -> backends -> plan -> ops, models -> linalg -> backends, and models -> layers -> plan.
+# api, kernels -> models -> training -> backends -> plan -> ops, models -> linalg -> backends, and models -> layers -> plan.
 BELOW = {
     "ops": set(),
     "plan": {"ops"},
     "layers": {"plan", "ops"},
-    "backends": {"plan", "ops", "_core"},
+    "backends": {"io", "plan", "ops", "_core"},
     "checks": set(),
     "linalg": {"backends", "checks", "plan", "ops"},
     "io": {"checks", "plan", "ops"},
@@ -27,6 +27,7 @@ BELOW = {
     "progress": set(),
     "training": {"progress", "backends", "checks", "io", "plan", "ops"},
     "models": {"training", "linalg", "layers", "backends", "checks", "io", "progress", "plan", "ops"},
+    "kernels": {"models", "backends", "plan", "ops"},
     "api": {"models", "training", "backends", "checks", "io", "plan", "ops", "_core"},
 }
 ABOVE = {"__init__", "__main__", "cli"}

@@ -16,10 +16,10 @@ from ..ops.launches import (
 )  # fmt: skip
 from ..plan import Buffer, Plan
 from .base import Arrays, Backend, Bound, NonFiniteError
+from .binaries import ALIGNED
 from .device import Device
 
 _LINE = 256  # what the buffers of the arena are aligned to, in bytes
-_ALIGNED = 16  # what every array of a launch is aligned to
 _ENDING = {"objective_forward", "gather_forward"}  # what may end a run early
 
 
@@ -116,7 +116,7 @@ class CudaBound(Bound):
     def _at_hand(self, b: Buffer, array: Any, clock: list[int], steps: int) -> Any:
         """An array of the caller's, or, if it does not lie on the device and aligned, its place there."""
         device = self.device
-        if device.owns(array) and device.address(array) % _ALIGNED == 0:
+        if device.owns(array) and device.address(array) % ALIGNED == 0:
             return array
         shape = _shape(b, self.capacity, steps)
         staged = self._staged.get(b.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -11,7 +10,9 @@ import numpy as np
 
 from ..ops.launches import Launch, Operand, Table
 from .base import Arrays
-from .binaries import Binary, binary_of
+from .binaries import ALIGNED, Binary, Variant, binary_of, variant_of
+
+_STATIC = 48 * 1024  # bytes of shared memory that a kernel gets without asking
 
 
 class Device(Protocol):
@@ -38,14 +39,15 @@ class Device(Protocol):
 
 def slots_of(launch: Launch, hidden: int, address: Callable[[Any], int], arrays: Arrays, tables: Sequence[Any]) -> bytes:
     """The arguments of a launch, eight bytes each: addresses, int32, float64; then null for the hidden ones. tables: the
-    device's copies of the launch's, in order."""
+    device's copies of the launch's, in order. Raises ValueError for an address that kernels do not expect."""
     left = iter(tables)
     packed = []
-    for value in launch.arguments.values():
-        if isinstance(value, Operand):
-            packed.append(struct.pack("<Q", address(arrays[value.name])))
-        elif isinstance(value, Table):
-            packed.append(struct.pack("<Q", address(next(left))))
+    for name, value in launch.arguments.items():
+        if isinstance(value, (Operand, Table)):
+            place = address(next(left) if isinstance(value, Table) else arrays[value.name])
+            if place % ALIGNED:
+                raise ValueError(f"{launch.kernel.name}: {name}: expected an address that {ALIGNED} divides, got {place:#x}")
+            packed.append(struct.pack("<Q", place))
         elif isinstance(value, float):
             packed.append(struct.pack("<d", value))
         elif value is not None or launch.kernel.language == "numba":
@@ -80,14 +82,19 @@ class CupyDevice:
             raise ImportError(f"backend 'cuda': CuPy cannot be imported ({error}); install latentcore[cuda]") from None
         if not cupy.cuda.is_available():
             raise RuntimeError("backend 'cuda': no CUDA device: a GPU and NVIDIA's driver are needed")
-        self._cupy, self._driver = cupy, driver
-        self.arch = int(cupy.cuda.Device().compute_capability)
+        self.cupy, self.driver = cupy, driver
+        self._functions: dict[tuple[Variant, int], tuple[Any, Binary]] = {}
+
+    @property
+    def arch(self) -> int:
+        """Its architecture, 90 for sm_90."""
+        return int(self.cupy.cuda.Device().compute_capability)
 
     def zeros(self, shape: tuple[int, ...], dtype: str) -> Any:
-        return self._cupy.zeros(shape, dtype)
+        return self.cupy.zeros(shape, dtype)
 
     def owns(self, array: Any) -> bool:
-        return isinstance(array, self._cupy.ndarray)
+        return isinstance(array, self.cupy.ndarray)
 
     def address(self, array: Any) -> int:
         return int(array.data.ptr)
@@ -96,45 +103,65 @@ class CupyDevice:
         array.set(np.ascontiguousarray(source))
 
     def read(self, array: Any) -> np.ndarray:
-        return self._cupy.asnumpy(array)  # type: ignore[no-any-return]
+        return self.cupy.asnumpy(array)  # type: ignore[no-any-return]
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019, the one device lives as long as the process
-    def _function(self, binary: Binary) -> Any:
-        module = self._cupy.cuda.function.Module()
-        module.load(binary.code)
-        function = module.get_function(binary.entry)
-        if binary.shared > 48 * 1024:
-            attribute = self._driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-            self._driver.funcSetAttribute(function.ptr, attribute, binary.shared)
-        return function
+    def loaded(self, launch: Launch) -> tuple[Any, Binary]:
+        """The function of a launch on the current device, and its binary."""
+        key = variant_of(launch), int(self.cupy.cuda.Device().id)
+        found = self._functions.get(key)
+        if found is None:
+            binary = binary_of(key[0], self.arch)
+            module = self.cupy.cuda.function.Module()
+            module.load(binary.code)
+            function = module.get_function(binary.entry)
+            if binary.shared > _STATIC:
+                most = self.driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+                self.driver.funcSetAttribute(function.ptr, most, binary.shared)
+            found = self._functions[key] = function, binary
+        return found
 
     def record(self, launches: Sequence[Launch], arrays: Arrays, often: bool) -> Callable[[], None]:
-        calls, kept = [], []
+        recording = _Recording(self, launches, arrays)
+        # Others may run it on other streams than those that its arrays were made on.
+        self.cupy.cuda.get_current_stream().synchronize()
+        if often:
+            recording.capture()
+        return recording
+
+
+class _Recording:
+    """Launches with the memory that their arguments point to."""
+
+    def __init__(self, device: CupyDevice, launches: Sequence[Launch], arrays: Arrays) -> None:
+        self.device, self.arrays, self.graph = device, arrays, None
+        self.arguments, self.tables, self.calls = [], [], []
         for launch in launches:
-            binary = binary_of(launch, self.arch)
-            tables = [self._cupy.asarray(table_of(v, self.address, arrays)) for v in launch.arguments.values() if isinstance(v, Table)]
-            arguments = Arguments(slots_of(launch, binary.hidden, self.address, arrays, tables))
-            kept.append((arguments, tables, arrays))
-            calls.append((self._function(binary).ptr, *launch.grid, binary.threads, 1, 1, binary.shared, arguments.address))
+            function, binary = device.loaded(launch)
+            given = [v for v in launch.arguments.values() if isinstance(v, Table)]
+            tables = [device.cupy.asarray(table_of(v, device.address, arrays)) for v in given]
+            arguments = Arguments(slots_of(launch, binary.hidden, device.address, arrays, tables))
+            self.tables.append(tables)
+            self.arguments.append(arguments)
+            self.calls.append(
+                (function.ptr, *launch.grid, binary.threads, 1, 1, binary.shared, arguments.address)
+            )
 
-        def launch_all() -> None:
-            stream, launch_one = self._cupy.cuda.get_current_stream().ptr, self._driver.launchKernel
-            for function, x, y, z, threads, one, also, shared, address in calls:
-                launch_one(function, x, y, z, threads, one, also, shared, stream, address, 0)
-            assert kept  # the addresses are theirs
-
-        if not often:
-            return launch_all
-        own = self._cupy.cuda.Stream(non_blocking=True)
+    def capture(self) -> None:
+        """Makes one graph of all launches."""
+        own = self.device.cupy.cuda.Stream(non_blocking=True)
         with own:
             own.begin_capture()
             try:
-                launch_all()
+                self()
             finally:
                 graph = own.end_capture()
+        self.graph = graph
 
-        def replay() -> None:
-            graph.launch(stream=self._cupy.cuda.get_current_stream())
-            assert kept
-
-        return replay
+    def __call__(self) -> None:
+        stream = self.device.cupy.cuda.get_current_stream()
+        if self.graph is not None:
+            self.graph.launch(stream=stream)
+            return
+        launch = self.device.driver.launchKernel
+        for function, x, y, z, threads, one, also, shared, arguments in self.calls:
+            launch(function, x, y, z, threads, one, also, shared, stream.ptr, arguments, 0)

@@ -47,6 +47,18 @@ class Kernel:
         self.parameters = function.__code__.co_varnames[: function.__code__.co_argcount]
         self.jit = triton.jit(function) if language == "triton" and triton else None
 
+    @property
+    def path(self) -> str:
+        """Its module and name."""
+        return f"{self.function.__module__}.{self.name}"
+
+    def __reduce__(self) -> tuple[Callable[[str, str], Kernel], tuple[str, str]]:
+        return _kernel_at, (self.function.__module__, self.name)
+
+
+def _kernel_at(module: str, name: str) -> Kernel:
+    return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+
 
 def triton_kernel(function: Callable[..., None]) -> Kernel:
     """A kernel in Triton's language. Parameters in capitals are constants that it is compiled for."""

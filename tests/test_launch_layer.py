@@ -1,0 +1,242 @@
+"""How launches reach a GPU. No test here needs one: a stand-in for CuPy reads the arguments where the driver would."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import stand_in
+
+from latentcore.backends import binaries
+from latentcore.backends.binaries import ALIGNED, Binary, ship, variant_of
+from latentcore.backends.cuda import CudaBackend
+from latentcore.backends.device import CupyDevice, slots_of, table_of
+from latentcore.ops import Clock
+from latentcore.ops.launches import Emitter, Operand, Table, launches_of, numba_kernel, triton_kernel
+from latentcore.plan import Plan
+
+
+@triton_kernel
+def every_kind(clock, y, before, table, rows, n, rate, BLOCK):
+    pass
+
+
+@numba_kernel
+def by_threads(y, before, n):
+    pass
+
+
+Y, X = Operand("y", "float32", ((1, "rows"), (5, ""))), Operand("x", "uint32", ((3, ""),))
+ROWS = Table(((0, Y, 7), (1, X, -5)))
+
+
+def launch_of(before=None, rows=-3, rate=0.1, block=64, n=2**31 - 1, threads=64):
+    emit = Emitter(capacity=10)
+    emit(every_kind, 2, 3, threads=threads, y=Y, before=before, table=ROWS, rows=rows, n=n, rate=rate, BLOCK=block)
+    return emit.launches[0]
+
+
+def aligned(*shape, dtype="float32", off=0):
+    raw = np.zeros(int(np.prod(shape)) * np.dtype(dtype).itemsize + 64, np.uint8)
+    begin = -raw.ctypes.data % 64 + off
+    return raw[begin : begin + raw.size - 64].view(dtype).reshape(shape)
+
+
+@pytest.fixture
+def arrays():
+    hosts = {"y": aligned(10, 5), "x": aligned(3, dtype="uint32"), "clock:": aligned(10, dtype="int64")}
+    return {name: stand_in.Array(host) for name, host in hosts.items()}
+
+
+@pytest.fixture
+def gpu(monkeypatch, tmp_path):
+    """A stand-in on which a compiler that knows every kernel would be an error."""
+    gpu = stand_in.Gpu()
+    gpu.install(monkeypatch)
+    monkeypatch.setenv("LATENTCORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LATENTCORE_KERNELS", str(tmp_path / "kernels"))
+    binaries._shipment.cache_clear()
+    return gpu
+
+
+@pytest.fixture
+def shipped(monkeypatch, tmp_path):
+    """Ships stand-ins for the kernels of launches, as if they took so much shared memory."""
+
+    def provide(launches, shared=0):
+        monkeypatch.setattr(binaries, "compile_all", lambda work: [stand_in.binary(*each, shared) for each in work])
+        return ship(tmp_path / "kernels", [variant_of(launch) for launch in launches], [80, 90])
+
+    return provide
+
+
+def address(array):
+    return array.data.ptr
+
+
+# ---- packing ---------------------------------------------------------------------------------------------------------
+
+
+def test_slots_hold_addresses_int32_float64_and_null(arrays):
+    launch = launch_of()
+    table = stand_in.Array(table_of(ROWS, address, arrays))
+    slots = slots_of(launch, 2, address, arrays, [table])
+    words, floats, halves = (np.frombuffer(slots, t) for t in ("u8", "f8", "i4"))
+    assert len(words) == 6 + 2, "an absent buffer takes no place, hidden arguments do"
+    assert words[:3].tolist() == [address(arrays["clock:"]), address(arrays["y"]), address(table)]
+    assert halves[[6, 8]].tolist() == [-3, 2**31 - 1]
+    assert floats[5] == 0.1
+    assert not words[6:].any()
+
+
+def test_an_absent_buffer_is_null_for_numba(arrays):
+    emit = Emitter(4)
+    emit(by_threads, 1, y=Y, before=None, n=6)
+    words = np.frombuffer(slots_of(emit.launches[0], 0, address, arrays, []), "u8")
+    assert words.tolist() == [address(arrays["y"]), 0, 6]
+
+
+def test_tables_hold_addresses_and_numbers(arrays):
+    got = table_of(ROWS, address, arrays)
+    assert got.dtype == np.int64
+    assert got.tolist() == [[0, address(arrays["y"]), 7], [1, address(arrays["x"]), -5]]
+
+
+@pytest.mark.parametrize("off", [4, 8])
+def test_an_address_that_kernels_do_not_expect_is_refused(arrays, off):
+    arrays["y"] = stand_in.Array(aligned(10, 5, off=off))
+    with pytest.raises(ValueError, match=f"every_kind: y: expected an address that {ALIGNED} divides, got 0x"):
+        slots_of(launch_of(), 2, address, arrays, [arrays["x"]])
+
+
+def test_a_size_beyond_int32_is_refused():
+    with pytest.raises(OverflowError, match="at most 2\\*\\*31 - 1, got 2147483648"):
+        variant_of(launch_of(n=2**31))
+
+
+# ---- variants --------------------------------------------------------------------------------------------------------
+
+
+def test_variants_know_which_integers_16_divides():
+    assert variant_of(launch_of(n=32)).aligned == ("n",)
+    assert variant_of(launch_of(n=40)).aligned == ()
+    assert variant_of(launch_of(n=48)) == variant_of(launch_of(n=32)), "other sizes need no other kernel"
+    assert variant_of(launch_of(rows=-16)).aligned == (), "16 for each row may be none"
+
+
+def test_variants_name_the_type_of_every_argument():
+    assert variant_of(launch_of(before=X)).signature == (
+        ("clock", "*i64"), ("y", "*fp32"), ("before", "*u32"), ("table", "*i64"), ("rows", "i32"), ("n", "i32"), ("rate", "fp64"),
+    )  # fmt: skip
+    assert dict(variant_of(launch_of()).signature)["before"] == "absent"
+
+
+def test_keys_differ_with_all_that_a_binary_depends_on(monkeypatch):
+    variants = [
+        variant_of(launch)
+        for launch in (launch_of(), launch_of(before=X), launch_of(before=Y), launch_of(n=32), launch_of(block=128),
+                       launch_of(threads=128))
+    ]  # fmt: skip
+    keys = [variant.key(arch) for variant in variants for arch in (80, 90)]
+    monkeypatch.setattr(binaries, "sources", lambda: "of other kernels")
+    keys.append(variants[0].key(90))
+    assert len(set(keys)) == len(keys)
+    assert all(len(key) == 64 for key in keys)
+
+
+# ---- launches --------------------------------------------------------------------------------------------------------
+
+
+def test_launches_reach_the_driver_with_their_arguments(gpu, shipped, arrays):
+    launches = [launch_of(), launch_of(rate=-2.5, rows=17)]
+    assert shipped(launches) == 2, "one variant, for two architectures"
+    run = CupyDevice().record(launches, arrays, often=False)
+    assert not gpu.launched
+    run()
+    (entry, arch, grid, block, shared, values, stream), second = gpu.launched
+    assert (entry, arch, grid, block, shared, stream) == ("every_kind", 90, (2, 3, 1), (64, 1, 1), 0, 7)
+    assert values[:2] == [address(arrays["clock:"]), address(arrays["y"])]
+    assert values[3:] == [-3, 2**31 - 1, 0.1, 0, 0]
+    assert second[5][3:] == [17, 2**31 - 1, -2.5, 0, 0]
+    assert gpu.loads == 1
+
+
+def test_launches_go_to_the_current_stream(gpu, shipped, arrays):
+    shipped([launch_of()])
+    run = CupyDevice().record([launch_of()], arrays, often=False)
+    assert gpu.streams[0].waited, "what was made on this stream is there for others"
+    with stand_in.Stream(gpu, 99):
+        run()
+    assert gpu.launched[0][-1] == 99
+
+
+def test_what_runs_often_is_one_graph(gpu, shipped, arrays):
+    launches = [launch_of(), launch_of(rows=4)]
+    shipped(launches)
+    run = CupyDevice().record(launches, arrays, often=True)
+    assert not gpu.launched, "capturing launches nothing"
+    run()
+    with stand_in.Stream(gpu, 99):
+        run()
+    assert [(launch[5][3], launch[-1]) for launch in gpu.launched] == [(-3, 7), (4, 7), (-3, 99), (4, 99)]
+
+
+@pytest.mark.parametrize(("shared", "asked"), [(48 * 1024, {}), (48 * 1024 + 1, {"every_kind": 48 * 1024 + 1})])
+def test_shared_memory_beyond_48_kib_is_asked_for(gpu, shipped, arrays, shared, asked):
+    shipped([launch_of()], shared)
+    CupyDevice().record([launch_of()], arrays, often=False)()
+    assert gpu.allowed == asked
+    assert gpu.launched[0][4] == shared
+
+
+def test_functions_are_loaded_once_for_each_device(gpu, shipped, arrays):
+    shipped([launch_of()])
+    device = CupyDevice()
+    for _ in range(2):
+        device.record([launch_of()], arrays, often=False)
+    assert gpu.loads == 1
+    gpu.current = SimpleNamespace(id=1, compute_capability="80")
+    device.record([launch_of()], arrays, often=False)()
+    assert gpu.loads == 2
+    assert gpu.launched[0][1] == 80
+
+
+def test_a_plan_runs_without_a_compiler(gpu, shipped):
+    plan = Plan("encode")
+    plan.input("x", "rows", 5)
+    plan.output("y", "rows", 4)
+    plan.call("linear_forward", y="y", x="x", w=plan.weight("w", 4, 5), activation="relu")
+    shipped(launches_of(plan, 20))
+    held = {"x": aligned(20, 5), "y": aligned(20, 4), "w": aligned(1, 6, 16)}
+    device = CupyDevice()
+    device.write = lambda array, source: np.copyto(array.host, source)
+    arrays = {name: stand_in.Array(host) for name, host in held.items()}
+    bound = CudaBackend(device).bind(plan, 20, {"w": arrays["w"]})
+    bound.run(arrays, Clock(rows=3))
+    (launched,) = gpu.launched
+    clock, *places = launched[5][:4]
+    assert places == [address(arrays[name]) for name in "yxw"]
+    assert np.frombuffer(bound._clock.host, "i8")[0] == 3
+    assert clock == address(bound._clock)
+
+
+@pytest.mark.parametrize("missing", ["cupy", "a GPU"])
+def test_what_is_missing_is_said(monkeypatch, gpu, missing):
+    import sys
+
+    if missing == "cupy":
+        monkeypatch.setitem(sys.modules, "cupy", None)
+        with pytest.raises(ImportError, match=r"backend 'cuda': CuPy cannot be imported .*install latentcore\[cuda\]"):
+            CupyDevice()
+    else:
+        monkeypatch.setattr(sys.modules["cupy"].cuda, "is_available", lambda: False)
+        with pytest.raises(RuntimeError, match="backend 'cuda': no CUDA device: a GPU and NVIDIA's driver are needed"):
+            CupyDevice()
+
+
+def test_a_binary_is_all_that_a_launch_needs_to_know():
+    assert Binary("entry", b"code", 128, 0, 2).about() == {
+        "entry": "entry", "threads": 128, "shared": 0, "hidden": 2,
+        "code": "5694d08a2e53ffcae0c3103e5ad6f6076abd960eb1f8a56577040bc1028f702b",
+    }  # fmt: skip
