@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,8 +60,8 @@ def common_models() -> Iterator[Model]:
     for kind in (VAE, Autoencoder):
         for likelihood, variance, norm in (("bernoulli", 1.0, None), ("gaussian", 1.0, 1.0), ("gaussian", "learned", None)):
             for features, latent_dim, hidden in zip(_FEATURES, (20, 16), ((400,), (256, 128))):
-                model = kind(latent_dim, hidden, likelihood=likelihood, variance=variance, max_grad_norm=norm, random_state=0)
-                yield model.initialize(features)
+                given: dict[str, Any] = {"likelihood": likelihood, "variance": variance, "max_grad_norm": norm}
+                yield kind(latent_dim, hidden, **given, random_state=0).initialize(features)
 
 
 def _common_plans() -> Iterator[Plan]:

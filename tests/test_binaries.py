@@ -218,5 +218,6 @@ def test_the_command_says_that_a_compiler_is_missing(monkeypatch, tmp_path, caps
 def test_common_models_are_of_every_kind():
     models = list(common_models())
     assert {type(model).__name__ for model in models} == {"PCA", "VAE", "Autoencoder"}
-    sizes = {b.shape[1] % 16 for model in models for plan in plans_of(model) for b in plan.of_role("state") if b.layout == "weight"}
+    plans = [plan for model in models for plan in plans_of(model)]
+    sizes = {b.shape[1] % 16 for plan in plans for b in plan.of_role("state") if b.layout == "weight"}
     assert len(sizes) > 1

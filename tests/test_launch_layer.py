@@ -127,7 +127,8 @@ def test_variants_know_which_integers_16_divides():
 
 def test_variants_name_the_type_of_every_argument():
     assert variant_of(launch_of(before=X)).signature == (
-        ("clock", "*i64"), ("y", "*fp32"), ("before", "*u32"), ("table", "*i64"), ("rows", "i32"), ("n", "i32"), ("rate", "fp64"),
+        ("clock", "*i64"), ("y", "*fp32"), ("before", "*u32"), ("table", "*i64"), ("rows", "i32"), ("n", "i32"),
+        ("rate", "fp64"),
     )  # fmt: skip
     assert dict(variant_of(launch_of()).signature)["before"] == "absent"
 

@@ -158,11 +158,10 @@ def _compile_numba(variant: Variant, arch: int) -> Binary:
         "*i64": types.CPointer(types.int64), "*u32": types.CPointer(types.uint32),
         "i32": types.int32, "fp64": types.float64, "absent": types.none,
     }  # fmt: skip
-    passed = {name: kinds[kind] for name, kind in variant.signature}
-    known = {name: types.Omitted(value) for name, value in variant.constants}  # takes no place among the arguments
+    signature = types.void(*(kinds[kind] for _, kind in variant.signature))
     ptx, _ = cuda.compile(
-        variant.kernel.function, types.void(*((passed | known)[name] for name in variant.kernel.parameters)),
-        cc=divmod(arch, 10), device=False, abi="numba", output="ptx", launch_bounds=(variant.threads, 1),
+        variant.kernel.function, signature, cc=divmod(arch, 10), device=False, abi="numba", output="ptx",
+        launch_bounds=(variant.threads, 1),
     )  # fmt: skip
     mangled = re.search(r"\.entry\s+([^\s(]+)", ptx)
     assert mangled
@@ -255,7 +254,7 @@ def ship(folder: Path, variants: Sequence[Variant], archs: Sequence[int]) -> int
 
 
 def cache() -> Store:
-    """The binaries that these versions of the compilers made on this machine, in ``LATENTCORE_CACHE`` or the user's cache."""
+    """What these versions of the compilers made on this machine, in ``LATENTCORE_CACHE`` or the user's cache."""
     users = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111, a home that is unknown is none
     home = os.environ.get("LATENTCORE_CACHE") or f"{users}/latentcore"
     versions = hashlib.sha256(json.dumps(_versions()).encode()).hexdigest()

@@ -133,7 +133,8 @@ class _Recording:
     """Launches with the memory that their arguments point to."""
 
     def __init__(self, device: CupyDevice, launches: Sequence[Launch], arrays: Arrays) -> None:
-        self.device, self.arrays, self.graph = device, arrays, None
+        self.device, self.arrays = device, arrays
+        self.graph: Any = None
         self.arguments, self.tables, self.calls = [], [], []
         for launch in launches:
             function, binary = device.loaded(launch)
@@ -142,9 +143,7 @@ class _Recording:
             arguments = Arguments(slots_of(launch, binary.hidden, device.address, arrays, tables))
             self.tables.append(tables)
             self.arguments.append(arguments)
-            self.calls.append(
-                (function.ptr, *launch.grid, binary.threads, 1, 1, binary.shared, arguments.address)
-            )
+            self.calls.append((function.ptr, *launch.grid, binary.threads, 1, 1, binary.shared, arguments.address))
 
     def capture(self) -> None:
         """Makes one graph of all launches."""

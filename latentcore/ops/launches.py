@@ -46,18 +46,25 @@ class Kernel:
         self.function, self.language, self.name = function, language, function.__name__
         self.parameters = function.__code__.co_varnames[: function.__code__.co_argcount]
         self.jit = triton.jit(function) if language == "triton" and triton else None
+        made = _MADE.setdefault(function.__module__, [])
+        self._number = len(made)
+        made.append(self)
 
     @property
     def path(self) -> str:
         """Its module and name."""
         return f"{self.function.__module__}.{self.name}"
 
-    def __reduce__(self) -> tuple[Callable[[str, str], Kernel], tuple[str, str]]:
-        return _kernel_at, (self.function.__module__, self.name)
+    def __reduce__(self) -> tuple[Callable[[str, int], Kernel], tuple[str, int]]:
+        return _kernel_at, (self.function.__module__, self._number)
 
 
-def _kernel_at(module: str, name: str) -> Kernel:
-    return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+_MADE: dict[str, list[Kernel]] = {}  # by module, in the order of their making
+
+
+def _kernel_at(module: str, number: int) -> Kernel:
+    importlib.import_module(module)
+    return _MADE[module][number]
 
 
 def triton_kernel(function: Callable[..., None]) -> Kernel:

@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # cases, numerics, and the cases of each op
 
-from kernels import the_backend  # noqa: E402
+from kernels import the_backend
 
 ON_GPU = os.environ.get("LATENTCORE_TEST_DEVICE") == "cuda"
 _interpreted: set[str] = set()
