@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .ops import Dim
 from .ops.linear import KEEPS_INPUT
-from .plan import Dim, Plan
+from .plan import Plan
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import numpy as np
 
 from .backends import Batched, get_backend
 from .checks import as_array, check_bool
-from .ops import OPS
+from .ops import OPS, Dim
 from .ops.svd import NOT_CONVERGED, NOT_FINITE
-from .plan import Dim, Plan
+from .plan import Plan
 
 LIMIT = 1024  # of min(m, n) for the kernels of this engine
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from ..ops import OPS, Clock
-from ..plan import Buffer, Plan, size_of
+from ..ops import OPS, Clock, size_of
+from ..plan import Buffer, Plan
 from .base import Arrays, Backend, Bound, NonFiniteError
 
 # A run of more than about 100 microseconds gives up the GIL; giving it up costs milliseconds beside a busy thread.

@@ -12,7 +12,19 @@ import numpy as np
 from ..ops import Clock
 from ..ops.advance_cuda import advance
 from ..ops.launches import (
-    CLOCK, CLOCK_SIZE, EPOCH, NOT_FINITE, OFFSET, PITCH, ROWS, STATUS, STEP, Emitter, Launch, launches_of, round_up,
+    CLOCK,
+    CLOCK_SIZE,
+    EPOCH,
+    NOT_FINITE,
+    OFFSET,
+    PITCH,
+    ROWS,
+    STATUS,
+    STEP,
+    Emitter,
+    Launch,
+    launches_of,
+    round_up,
 )  # fmt: skip
 from ..plan import Buffer, Plan
 from .base import Arrays, Backend, Bound, NonFiniteError

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..ops import Clock
-from ..plan import Plan, size_of
+from ..ops import Clock, size_of
+from ..plan import Plan
 from .base import Backend, Bound
 from .cpu import get_num_threads
 

@@ -14,9 +14,9 @@ from .. import training
 from ..backends import Backend, get_backend
 from ..checks import as_array, check_array, check_int, check_option, check_real, check_seed, shown
 from ..layers import Linear, Sink, Store, Update, apply_stored, forward
-from ..ops import Clock
+from ..ops import Clock, Dim
 from ..ops.random import STREAMS, philox_uniform
-from ..plan import Buffer, Dim, Plan, rows
+from ..plan import Buffer, Plan, rows
 from . import record
 from .base import Model
 from .network import Network, check_network

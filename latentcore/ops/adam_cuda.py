@@ -14,9 +14,7 @@ _BLOCK = 1024
 
 
 @device_function
-def adam_step(
-    clock, w, m, v, g, inside, learning_rate, log_beta1, log_beta2, beta1, beta2, epsilon, weight_decay
-):
+def adam_step(clock, w, m, v, g, inside, learning_rate, log_beta1, log_beta2, beta1, beta2, epsilon, weight_decay):
     """One step on blocks of pointers to weights and moments. 1 - beta^t is computed in float64."""
     t = (tl.load(clock + _STEP) + 1).to(tl.float64)
     rate = tl.load(learning_rate + tl.load(clock + _ITERATION))
@@ -49,7 +47,7 @@ def adam_update_block(
     )  # fmt: skip
 
 
-def adam_arguments(options: Mapping[str, Any]) -> dict[str, float]:
+def adam_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
     """The kernel arguments that are options of the op, among other things, as float64."""
     numbers = {k: float(options[k]) for k in ("beta1", "beta2", "epsilon", "weight_decay")}
     logs = {f"log_{k}": log(numbers[k]) if numbers[k] else -inf for k in ("beta1", "beta2")}

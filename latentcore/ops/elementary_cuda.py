@@ -176,13 +176,13 @@ def exp(x):
         q, n = _exp_reduced(inside)
         y = as_float(as_bits(q + 1.0) + (n << 23))
         y = tl.where(x < -87.33654022216797, 0.0, y)
-        return tl.where(x <= 88.72283172607422, y, x * 3.4028234663852886e+38)
+        return tl.where(x <= 88.72283172607422, y, x * 3.4028234663852886e38)
     else:
         inside = tl.minimum(tl.maximum(x, -708.3964185322641), 709.782712893384)
         q, n = _exp_reduced(inside)
         y = as_float(as_bits(q + 1.0) + (n << 52))
         y = tl.where(x < -708.3964185322641, 0.0, y)
-        return tl.where(x <= 709.782712893384, y, x * 1.7976931348623157e+308)
+        return tl.where(x <= 709.782712893384, y, x * 1.7976931348623157e308)
 
 
 @device_function

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -21,9 +21,11 @@ from .signature import Size, size_of
 
 try:
     import triton
-    from triton import language as tl
+    from triton import language
 except ImportError:  # kernels that were compiled ahead of time need no compiler
-    triton = tl = None
+    triton = language = None
+
+tl: Any = language
 
 # Places in the clock. STATUS is 0, or why the run ended; DATA_ROWS and BATCH are those of a training run.
 ROWS, STEP, EPOCH, OFFSET, ITERATION, SAMPLE, SEED, STATUS, DATA_ROWS, BATCH = range(10)
@@ -229,7 +231,7 @@ def _order(plan: Any) -> list[list[int]]:
 
 def _argument(call: Any, name: str) -> str | None:
     names = [a.name for a in OPS[call.op].arguments]
-    return call.arguments[names.index(name)]  # type: ignore[no-any-return]
+    return call.arguments[names.index(name)]
 
 
 def _conflict(update: Any, call: Any, made: set[str | None]) -> bool:

@@ -1,4 +1,4 @@
-"""Linear layers on the GPU: tiles of the outputs, each output one chain of multiply-adds over ascending k from the bias on."""
+"""Linear layers on the GPU: tiles of the outputs, each output one chain of multiply-adds over ascending k from the bias."""
 
 from __future__ import annotations
 
@@ -102,9 +102,7 @@ def linear_backward_input_tile(
 
 
 @device_function
-def gradient_tile(
-    dy, x, rows, o, i, m, n, PRECISION: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr
-):
+def gradient_tile(dy, x, rows, o, i, m, n, PRECISION: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr):
     """Of the gradient of a weight as it lies, rows m (inputs, then the bias) and columns n (outputs): x' dy."""
     k = tl.arange(0, K)
     sums = tl.zeros((M, N), dy.dtype.element_ty)
@@ -219,6 +217,4 @@ def linear_backward_update(emit: Emitter, layers: list[dict[str, Any]]) -> None:
     )  # fmt: skip
 
 
-LAUNCHES = {
-    f.__name__: f for f in (linear_forward, linear_backward_input, linear_backward_weight, linear_backward_update)
-}
+LAUNCHES = {f.__name__: f for f in (linear_forward, linear_backward_input, linear_backward_weight, linear_backward_update)}

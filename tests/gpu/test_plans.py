@@ -18,7 +18,9 @@ ROWS, FEATURES, BATCH = 21, 20, 8
 X = np.random.default_rng(0).random((ROWS, FEATURES))
 MODELS = {
     "VAE": lambda dtype: lc.VAE(3, (17,), random_state=0, batch_size=BATCH, dtype=dtype),
-    "clipped": lambda dtype: lc.VAE(2, (9, 5), random_state=0, batch_size=BATCH, dtype=dtype, max_grad_norm=0.5, activation="gelu"),
+    "clipped": lambda dtype: lc.VAE(
+        2, (9, 5), random_state=0, batch_size=BATCH, dtype=dtype, max_grad_norm=0.5, activation="gelu"
+    ),
     "importance": lambda dtype: lc.VAE(2, (9,), random_state=0, batch_size=BATCH, dtype=dtype, importance_samples=3),
     "learned variance": lambda dtype: lc.VAE(
         2, (9,), random_state=0, batch_size=BATCH, dtype=dtype, likelihood="gaussian", variance="learned"
@@ -27,7 +29,9 @@ MODELS = {
 }
 
 
-def train(model: Any, backend: Backend, steps: int, rate: float = 1e-2) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+def train(
+    model: Any, backend: Backend, steps: int, rate: float = 1e-2
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """The states of a training plan after so many steps from the model's weights, the metrics and the progress."""
     trainer = Trainer(model, X)
     plan, cpu = trainer.plan, get_backend("cpu")
@@ -37,7 +41,12 @@ def train(model: Any, backend: Backend, steps: int, rate: float = 1e-2) -> tuple
         backend.put(held[b.name], cpu.get(model._storage[b.name], b))
     bound = backend.bind(plan, BATCH, held)
     metrics, progress = np.full((steps, trainer.width), np.nan), np.zeros(3, np.int64)
-    arrays = {"data": trainer.X, "learning_rate": np.full(steps, rate), "beta": np.linspace(0.5, 1, steps), "metrics": metrics}
+    arrays = {
+        "data": trainer.X,
+        "learning_rate": np.full(steps, rate),
+        "beta": np.linspace(0.5, 1, steps),
+        "metrics": metrics,
+    }
     bound.train(arrays, progress, model.seed_, ROWS, BATCH, steps)
     return {b.name: backend.get(held[b.name], b) for b in states}, metrics, progress
 
