@@ -8,10 +8,15 @@ from .random import STREAMS, philox
 from .signature import Clock, Op
 
 
+def half_of(n: int) -> int:
+    """Half of the bits of the permutation of [0, n)."""
+    return max(1, (max(n - 1, 1).bit_length() + 1) // 2)
+
+
 def permutation(seed: int, epoch: int, place: np.ndarray, n: int) -> np.ndarray:
     """Where the permutation of [0, n) of this epoch sends each place: a Feistel network of eight rounds (Luby and Rackoff
     1988), walked until it lands below n (Black and Rogaway 2002). Its keys are the words of the counters 0 and 1."""
-    half = max(1, (max(n - 1, 1).bit_length() + 1) // 2)
+    half = half_of(n)
     words = philox(seed, np.arange(2), np.array(0), np.array(epoch), np.array(STREAMS["shuffle"]))
     key = words.T.ravel().astype(np.uint64)
     mask, low = np.uint64((1 << half) - 1), np.uint64(0xFFFFFFFF)

@@ -1,0 +1,39 @@
+"""Tiles of matrices: the kernels whose work is of one element at a time cut their arrays into these."""
+
+from __future__ import annotations
+
+from .elementary_cuda import extent
+from .launches import Emitter, Operand, device_function, divide_up, tl
+
+_ELEMENTS, _WIDEST = 512, 128  # of a tile
+
+
+def power_of_two(n: int) -> int:
+    """The least power of two that is not below n."""
+    return 1 << max(0, n - 1).bit_length()
+
+
+def tile_of(width: int) -> tuple[int, int]:
+    """(rows, columns) of a tile of a matrix of that width, powers of two; at least four columns."""
+    columns = min(_WIDEST, power_of_two(max(width, 4)))
+    return _ELEMENTS // columns, columns
+
+
+def tiles_of(emit: Emitter, matrix: Operand) -> tuple[tuple[int, int], dict[str, int]]:
+    """The grid over a matrix [r, width], tiles of rows first; and the parameters r, width, M and W of a kernel."""
+    r, width = matrix.size(0), matrix.size(1)
+    m, w = tile_of(width)
+    return (divide_up(emit.most(r), m), divide_up(width, w)), {"r": r, "width": width, "M": m, "W": w}
+
+
+@device_function
+def tile(clock, r, width, M: tl.constexpr, W: tl.constexpr):
+    """The tile of this program: its rows (M,), its columns (W,), and which elements lie in the matrix [r, width]."""
+    m, j = tl.program_id(0) * M + tl.arange(0, M), tl.program_id(1) * W + tl.arange(0, W)
+    return m, j, (m < extent(clock, r))[:, None] & (j < width)[None, :]
+
+
+@device_function
+def places(m, j, width):
+    """Where the elements of rows m and columns j lie in a matrix width wide."""
+    return m.to(tl.int64)[:, None] * width + j[None, :]
