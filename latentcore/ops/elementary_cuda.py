@@ -154,13 +154,13 @@ def _erf_polynomial(a):
 def _exp_reduced(x):
     """x = n ln 2 + r: e^r - 1, and n as an integer."""
     if x.dtype == tl.float32:
-        shift = 12582912.0
+        shift: tl.constexpr = 12582912.0
         shifted = x * 1.4426950216293335 + shift
         n = shifted - shift
         r = n * -1.428606765330187e-06 + (n * -0.693145751953125 + x)
         i = n.to(tl.int32)
     else:
-        shift = 6755399441055744.0
+        shift: tl.constexpr = 6755399441055744.0
         shifted = x * 1.4426950408889634 + shift
         n = shifted - shift
         r = n * -1.9082149292705877e-10 + (n * -0.6931471803691238 + x)
@@ -191,11 +191,11 @@ def expm1(x):
     if x.dtype == tl.float32:
         q, n = _exp_reduced(tl.minimum(tl.maximum(x, -20.0), 89.0))
         half = as_float((n << 23) + 1056964608)
-        tiny = 4.70197740328915e-38
+        tiny: tl.constexpr = 4.70197740328915e-38
     else:
         q, n = _exp_reduced(tl.minimum(tl.maximum(x, -40.0), 710.0))
         half = as_float((n << 52) + 4602678819172646912)
-        tiny = 8.900295434028806e-308
+        tiny: tl.constexpr = 8.900295434028806e-308
     y = half * q + (half - 0.5)
     return tl.where(tl.abs(x) < tiny, x, tl.where(x == x, y + y, x))
 
@@ -204,9 +204,11 @@ def expm1(x):
 def _log_reduced(f, e):
     """e ln 2 + log(1 + f), 1 + f in [sqrt(1/2), 3/2]."""
     if f.dtype == tl.float32:
-        high, low = 0.693145751953125, 1.428606765330187e-06
+        high: tl.constexpr = 0.693145751953125
+        low: tl.constexpr = 1.428606765330187e-06
     else:
-        high, low = 0.6931471803691238, 1.9082149292705877e-10
+        high: tl.constexpr = 0.6931471803691238
+        low: tl.constexpr = 1.9082149292705877e-10
     s = f / (f + 2.0)
     z = s * s
     half = f * f * 0.5
@@ -260,10 +262,10 @@ def erf(x):
     """The error function."""
     if x.dtype == tl.float32:
         a = tl.minimum(tl.abs(x), 4.0)
-        slope = 1.128379225730896
+        slope: tl.constexpr = 1.128379225730896
     else:
         a = tl.minimum(tl.abs(x), 6.0)
-        slope = 1.1283791670955126
+        slope: tl.constexpr = 1.1283791670955126
     y = -expm1(-(a * _erf_polynomial(a) + a * slope))
     return tl.where(x < 0, -y, y)
 
@@ -272,11 +274,11 @@ def erf(x):
 def cos_sin_2pi(u):
     """cos and sin of 2 pi u, 0 < u < 1. The nearest quarter turn is subtracted exactly."""
     if u.dtype == tl.float32:
-        shift = 12582912.0
-        two_pi = 6.283203125
+        shift: tl.constexpr = 12582912.0
+        two_pi: tl.constexpr = 6.283203125
     else:
-        shift = 6755399441055744.0
-        two_pi = 6.283185243606567
+        shift: tl.constexpr = 6755399441055744.0
+        two_pi: tl.constexpr = 6.283185243606567
     turns = (u * 4.0 + shift) - shift
     v = turns * -0.25 + u
     z = v * v
