@@ -50,8 +50,8 @@ def latent_forward_tile(
 ):  # fmt: skip
     """The first `walkers` programs make kl_dim, of J dimensions each; each of the others makes M samples."""
     rows, part = extent(clock, r), tl.program_id(0)
-    if kl_dim is not None:
-        if part < walkers:  # noqa: SIM102, the outer condition is the compiler's
+    if kl_dim is not None:  # noqa: SIM102, this condition is the compiler's
+        if part < walkers:
             _mean_kl(kl_dim, h, rows, width, part * J + tl.arange(0, J), N, J)
             return
     m = (part - walkers) * M + tl.arange(0, M)

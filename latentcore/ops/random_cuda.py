@@ -26,7 +26,7 @@ def _uniform(word, DTYPE: tl.constexpr):
 def _box_muller(a, b, DTYPE: tl.constexpr):
     """Two independent standard normals of words a and b."""
     square = log(_uniform(a, DTYPE)) * -2.0
-    if DTYPE == tl.float32:
+    if square.dtype == tl.float32:
         radius = tl.sqrt_rn(square)
     else:
         radius = tl.sqrt(square)

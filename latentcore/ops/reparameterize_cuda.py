@@ -25,9 +25,7 @@ def reparameterize_forward_tile(clock, z, mu, logvar, noise, r, width, M: tl.con
 
 
 @triton_kernel
-def reparameterize_backward_tile(
-    clock, dmu, dlogvar, dz, logvar, noise, r, width, M: tl.constexpr, W: tl.constexpr
-):
+def reparameterize_backward_tile(clock, dmu, dlogvar, dz, logvar, noise, r, width, M: tl.constexpr, W: tl.constexpr):
     """dmu = dz; dlogvar = dz noise e^(logvar / 2) / 2."""
     m, j, inside = tile(clock, r, width, M, W)
     place = places(m, j, width)
