@@ -16,14 +16,14 @@ _ELEMENTS = 1024  # of a tile, in one row if it is that wide
 def gather_tile(clock, y, x, row, r, f, data_rows, n, half, M: tl.constexpr, W: tl.constexpr):
     """y[r, f] = x[row]. With n the row numbers are made here: the places of the permutation of [0, n)."""
     m, j, inside = tile(clock, r, f, M, W)
-    here = m < extent(clock, r)
+    here, limit = m < extent(clock, r), extent(clock, data_rows)
     if n is not None:
         source = shuffled(clock, m, here, n, half)
         tl.store(row + m, source, here & (tl.program_id(1) == 0))
     else:
         source = tl.load(row + m, here, other=0)
     source = source.to(tl.int64)
-    known = source < extent(clock, data_rows)
+    known = source < limit
     tl.store(clock + _STATUS + m * 0, _OUT_OF_RANGE, here & ~known)
     inside = inside & known[:, None]
     tl.store(y + places(m, j, f), tl.load(x + places(source, j, f), inside), inside)
