@@ -24,9 +24,8 @@ def write_kernels(folder: Path, archs: Sequence[int], models: Iterable[Model] = 
     """Compiles the kernels of these models, or of common ones, for architectures (80 for sm_80) into a folder that the
     environment variable LATENTCORE_KERNELS may name. Returns how many files that are. Raises ImportError without the
     compilers, OSError."""
-    models = list(models)
-    plans = [plan for model in models or common_models() for plan in plans_of(model)]
-    return ship(folder, variants_of(plans + ([] if models else list(_common_plans()))), archs)
+    plans = [plan for model in models for plan in plans_of(model)]
+    return ship(folder, variants_of(plans or common_plans()), archs)
 
 
 def variants_of(plans: Iterable[Plan]) -> list[Variant]:
@@ -64,8 +63,10 @@ def common_models() -> Iterator[Model]:
                 yield kind(latent_dim, hidden, **given, random_state=0).initialize(features)
 
 
-def _common_plans() -> Iterator[Plan]:
-    """Those of decompositions and of principal components."""
+def common_plans() -> Iterator[Plan]:
+    """The plans of models of each kind, of decompositions, and of what a PCA is fitted by."""
+    for model in common_models():
+        yield from plans_of(model)
     for dtype in ("float32", "float64"):
         for n in (2, 3, 4, 8, 16, 24, 32):
             yield single_plan("svd_forward", dtype, m=n, n=n, k=n)

@@ -23,11 +23,24 @@ def binary(variant: Variant, arch: int, shared: int = 0) -> Binary:
     return Binary(variant.kernel.name, code.encode(), variant.threads, shared, hidden=2)
 
 
-class Array:
+class Array(np.ndarray):
     """An array of the device, which is the host's."""
 
-    def __init__(self, array: np.ndarray) -> None:
-        self.host, self.data = array, SimpleNamespace(ptr=array.ctypes.data)
+    @property
+    def data(self) -> SimpleNamespace:
+        return SimpleNamespace(ptr=self.ctypes.data)
+
+    def set(self, source: np.ndarray) -> None:
+        assert type(source) is np.ndarray
+        assert (source.shape, source.dtype) == (self.shape, self.dtype)
+        self[...] = source
+
+
+def aligned(*shape: int, dtype: str = "float32", off: int = 0) -> Array:
+    """An array of zeros, so many bytes off a line of 64."""
+    raw = np.zeros(int(np.prod(shape)) * np.dtype(dtype).itemsize + 128, np.uint8)
+    begin = -raw.ctypes.data % 64 + off
+    return raw[begin : begin + raw.size - 128].view(dtype).reshape(shape).view(Array)
 
 
 class Stream:
@@ -104,7 +117,13 @@ class Gpu:
             get_current_stream=lambda: self.streams[-1],
             function=SimpleNamespace(Module=self._module),
         )
-        cupy = SimpleNamespace(cuda=cuda, ndarray=Array, asarray=Array, zeros=lambda s, t: Array(np.zeros(s, t)))
+        cupy = SimpleNamespace(
+            cuda=cuda,
+            ndarray=Array,
+            zeros=lambda shape, dtype: aligned(*shape, dtype=dtype),
+            asarray=lambda array: array.view(Array),
+            asnumpy=lambda array: np.array(array),
+        )
         monkeypatch.setitem(sys.modules, "cupy", cupy)
         for name in ("cupy_backends", "cupy_backends.cuda"):
             monkeypatch.setitem(sys.modules, name, SimpleNamespace())

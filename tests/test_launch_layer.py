@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import stand_in
+from stand_in import aligned
 
 from latentcore.backends import binaries
 from latentcore.backends.binaries import ALIGNED, Binary, ship, variant_of
@@ -37,16 +39,9 @@ def launch_of(before=None, rows=-3, rate=0.1, block=64, n=2**31 - 1, threads=64)
     return emit.launches[0]
 
 
-def aligned(*shape, dtype="float32", off=0):
-    raw = np.zeros(int(np.prod(shape)) * np.dtype(dtype).itemsize + 64, np.uint8)
-    begin = -raw.ctypes.data % 64 + off
-    return raw[begin : begin + raw.size - 64].view(dtype).reshape(shape)
-
-
 @pytest.fixture
 def arrays():
-    hosts = {"y": aligned(10, 5), "x": aligned(3, dtype="uint32"), "clock:": aligned(10, dtype="int64")}
-    return {name: stand_in.Array(host) for name, host in hosts.items()}
+    return {"y": aligned(10, 5), "x": aligned(3, dtype="uint32"), "clock:": aligned(10, dtype="int64")}
 
 
 @pytest.fixture
@@ -80,7 +75,7 @@ def address(array):
 
 def test_slots_hold_addresses_int32_float64_and_null(arrays):
     launch = launch_of()
-    table = stand_in.Array(table_of(ROWS, address, arrays))
+    table = table_of(ROWS, address, arrays).view(stand_in.Array)
     slots = slots_of(launch, 2, address, arrays, [table])
     words, floats, halves = (np.frombuffer(slots, t) for t in ("u8", "f8", "i4"))
     assert len(words) == 6 + 2, "an absent buffer takes no place, hidden arguments do"
@@ -105,7 +100,7 @@ def test_tables_hold_addresses_and_numbers(arrays):
 
 @pytest.mark.parametrize("off", [4, 8])
 def test_an_address_that_kernels_do_not_expect_is_refused(arrays, off):
-    arrays["y"] = stand_in.Array(aligned(10, 5, off=off))
+    arrays["y"] = aligned(10, 5, off=off)
     with pytest.raises(ValueError, match=f"every_kind: y: expected an address that {ALIGNED} divides, got 0x"):
         slots_of(launch_of(), 2, address, arrays, [arrays["x"]])
 
@@ -203,23 +198,28 @@ def test_functions_are_loaded_once_for_each_device(gpu, shipped, arrays):
     assert gpu.launched[0][1] == 80
 
 
-def test_a_plan_runs_without_a_compiler(gpu, shipped):
+@pytest.mark.parametrize("off", [0, 4])
+def test_a_plan_runs_without_a_compiler(gpu, shipped, off):
     plan = Plan("encode")
     plan.input("x", "rows", 5)
     plan.output("y", "rows", 4)
     plan.call("linear_forward", y="y", x="x", w=plan.weight("w", 4, 5), activation="relu")
     shipped(launches_of(plan, 20))
-    held = {"x": aligned(20, 5), "y": aligned(20, 4), "w": aligned(1, 6, 16)}
-    device = CupyDevice()
-    device.write = lambda array, source: np.copyto(array.host, source)
-    arrays = {name: stand_in.Array(host) for name, host in held.items()}
-    bound = CudaBackend(device).bind(plan, 20, {"w": arrays["w"]})
+    arrays = {"x": aligned(20, 5), "y": aligned(20, 4, off=off), "w": aligned(1, 6, 16)}
+    arrays["y"][...] = 7
+    bound = CudaBackend(CupyDevice()).bind(plan, 20, {"w": arrays["w"]})
     bound.run(arrays, Clock(rows=3))
     (launched,) = gpu.launched
-    clock, *places = launched[5][:4]
-    assert places == [address(arrays[name]) for name in "yxw"]
-    assert np.frombuffer(bound._clock.host, "i8")[0] == 3
-    assert clock == address(bound._clock)
+    clock, y, x, w = launched[5][:4]
+    assert (x, w) == (address(arrays["x"]), address(arrays["w"]))
+    assert ctypes.c_int64.from_address(clock).value == 3
+    assert y % ALIGNED == 0
+    if off == 0:
+        assert y == address(arrays["y"])
+        assert (arrays["y"] == 7).all()
+    else:
+        assert (arrays["y"][:3] == 0).all(), "what was written elsewhere, the stand-in's zeros, is brought home"
+        assert (arrays["y"][3:] == 7).all()
 
 
 @pytest.mark.parametrize("missing", ["cupy", "a GPU"])

@@ -119,9 +119,14 @@ class CudaBound(Bound):
         for _ in range(times):
             self._recorded[1]()
         for b in self._external:
-            if b.role == "output" and not device.owns(arrays[b.name]):
-                size = b.elements(rows, steps) if b.layout == "array" else arrays[b.name].size
-                arrays[b.name].reshape(-1)[:size] = device.read(bound[b.name].reshape(-1)[:size])
+            home = arrays[b.name]
+            if b.role == "output" and bound[b.name] is not home:
+                size = b.elements(rows, steps) if b.layout == "array" else home.size
+                made, home = bound[b.name].reshape(-1)[:size], home.reshape(-1)[:size]
+                if device.owns(home):
+                    device.write(home, made)
+                else:
+                    home[...] = device.read(made)
         if self._may_end:
             self._check(int(device.read(self._clock)[STATUS]))
 

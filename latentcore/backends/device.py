@@ -28,7 +28,7 @@ class Device(Protocol):
         """Where its first element lies."""
 
     def write(self, array: Any, source: np.ndarray) -> None:
-        """Copies a host array of the same shape and dtype into one of the device."""
+        """Copies an array of the same shape and dtype, of the host or of the device, into one of the device."""
 
     def read(self, array: Any) -> np.ndarray:
         """A copy on the host, after all that was launched before."""
@@ -100,7 +100,10 @@ class CupyDevice:
         return int(array.data.ptr)
 
     def write(self, array: Any, source: np.ndarray) -> None:
-        array.set(np.ascontiguousarray(source))
+        if self.owns(source):
+            array[...] = source
+        else:
+            array.set(np.ascontiguousarray(source))
 
     def read(self, array: Any) -> np.ndarray:
         return self.cupy.asnumpy(array)  # type: ignore[no-any-return]

@@ -58,13 +58,13 @@ def examine(variant: Variant, arch: int) -> Taken:
             return Taken(binary, laid_out([int(bits) // 8 for bits in sizes]), int(registers), int(spilled), shared)
         cubin.write_bytes(binary.code)
         cuobjdump = _tool("triton", "cuobjdump")
-        usage = dict(re.findall(r"(REG|STACK|LOCAL|SHARED):(\d+)", _run(cuobjdump, "-res-usage", cubin)))
+        usage = dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", _run(cuobjdump, "-res-usage", cubin)))
         table = _run(cuobjdump, "-elf", cubin)
         found = re.findall(r"Ordinal\s*:\s*(0x[0-9a-f]+)\s*Offset\s*:\s*(0x[0-9a-f]+)\s*Size\s*:\s*(0x[0-9a-f]+)", table)
         places = sorted(tuple(int(number, 16) for number in each) for each in found)
     parameters = [(offset, size) for _, offset, size in places]
     spilled = int(usage["STACK"]) + int(usage["LOCAL"])
-    return Taken(binary, parameters, int(usage["REG"]), spilled, int(usage["SHARED"]) + binary.shared)
+    return Taken(binary, parameters, int(usage["REG"]), spilled, binary.shared)
 
 
 def _tool(distribution: str, name: str) -> str:

@@ -14,7 +14,7 @@ from examine import declared, examine
 from kernels import SPARE, plan_of
 
 from latentcore.backends.binaries import compile_variant, variant_of
-from latentcore.kernels import _common_plans, common_models, plans_of, variants_of
+from latentcore.kernels import common_plans, variants_of
 from latentcore.ops.launches import launches_of
 
 ARCHS = 80, 90
@@ -38,8 +38,7 @@ def _variants():
         for case in importlib.import_module(path.stem).CASES:
             for dtype in DTYPES:
                 found |= dict.fromkeys(map(variant_of, launches_of(plan_of(case, dtype), case.rows + SPARE)))
-    plans = [plan for model in common_models() for plan in plans_of(model)]
-    found |= dict.fromkeys(variants_of([*plans, *_common_plans()]))
+    found |= dict.fromkeys(variants_of(common_plans()))
     by_name = {}
     for variant in found:
         by_name.setdefault(variant.kernel.name, []).append(variant)
