@@ -48,7 +48,8 @@ def save(model: Model, path: Any) -> None:
 def load(path: Any, backend: str = "auto") -> Model:
     """Reads a model that ``save`` or a checkpoint wrote. Raises ValueError, naming what is wrong, for any other file, for
     one that is damaged in any byte, and for weights that are not finite or do not reproduce the output stored with them;
-    OSError. What it allocates is bounded by the size of the file."""
+    OSError; for backend="cuda" ImportError or RuntimeError where there is no GPU. What it allocates is bounded by the size
+    of the file."""
     get_backend(backend)
     header, tensors = read_model(path)
     kind = header.get("model")
@@ -73,17 +74,25 @@ def interpolate(model: Model, *points: Any, steps: int = 9, method: str = "slerp
     check_int(steps, "steps", 2)
     check_option(method, "method", ("slerp", "linear"))
     check_option(space, "space", ("data", "latent"))
-    check = model._check_data if space == "data" else model._check_codes
-    given = [check(np.atleast_2d(as_array(p, f"points[{i}]")), f"points[{i}]") for i, p in enumerate(points)]
+    check, engine = (model._check_data if space == "data" else model._check_codes), model._backend
+    given = [check(_rows(as_array(p, f"points[{i}]", engine.device)), f"points[{i}]") for i, p in enumerate(points)]
     if sum(map(len, given)) < 2:
         raise ValueError(f"points: expected at least two, got {sum(map(len, given))}")
-    codes = model.transform(np.concatenate(given)) if space == "data" else np.concatenate(given)
+    joined = np.concatenate([engine.home(each) for each in given])
+    codes = model.transform(joined) if space == "data" else joined
     place = np.arange((len(codes) - 1) * (steps - 1) + 1)
     segment = np.minimum(place // (steps - 1), len(codes) - 2)
     t = ((place - segment * (steps - 1)) / (steps - 1)).astype(codes.dtype)
     inputs = {"a": codes[segment], "b": codes[segment + 1], "t": t}
+    if any(type(each) is not np.ndarray for each in given):
+        inputs = {name: engine.keep(array) for name, array in inputs.items()}
     plan = model._plan("interpolate", method="slerp" if method == "slerp" else "lerp")
     return model._run(plan, inputs, len(place), Clock())["x_mean"]
+
+
+def _rows(array: np.ndarray) -> np.ndarray:
+    """One row as an array of one."""
+    return array if array.ndim > 1 else array.reshape(1, -1)
 
 
 def compile(
@@ -101,7 +110,8 @@ def compile(
     The result is called as ``f(x)`` or ``f(x, out=out)`` with up to `batch` rows, C-contiguous and of the dtype `weights`
     ("float32" or "float64"; None: the model's); it checks shape and dtype, nothing else, and allocates nothing if `out` is
     given ("posterior" takes a tuple of two). One thread at a time may call it. release_gil: None releases the GIL for runs
-    of more than about 100 microseconds. Training the model later leaves it unchanged. Raises TypeError or ValueError."""
+    of more than about 100 microseconds. Training the model later leaves it unchanged. It
+    runs on the CPU, whatever the model's backend. Raises TypeError or ValueError."""
     _check_model(model)
     names = [name for name, plan in _FUNCTIONS.items() if hasattr(model, f"_build_{plan}")]
     check_option(function, "function", names)
@@ -114,7 +124,7 @@ def compile(
 
 
 def show_config() -> str:
-    """Prints, and returns, what the engine runs on."""
+    """Prints, and returns, what the engine runs on; looks for a GPU."""
     lines = {
         "latentcore": _core.__version__,
         "numpy": np.__version__,
@@ -122,11 +132,20 @@ def show_config() -> str:
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
         "instruction set": f"{_core.instruction_sets()[0]} (of {', '.join(_core.instruction_sets())})",
         "threads": str(get_num_threads()),
-        "backends": "cpu, reference",
+        "backends": "cpu, cuda, reference",
+        "GPU": _gpu(),
     }
     text = "\n".join(f"{name + ':':<17}{value}" for name, value in lines.items())
     print(text)  # noqa: T201
     return text
+
+
+def _gpu() -> str:
+    """What the backend "cuda" runs on, or what it lacks."""
+    try:
+        return str(get_backend("cuda").device)
+    except (ImportError, RuntimeError) as error:
+        return str(error).partition(": ")[2]
 
 
 __all__: Sequence[str] = ("compile", "interpolate", "load", "sample", "save", "show_config", "train")

@@ -23,15 +23,16 @@ def check_array(
     validate: bool = True,
     unit_interval: bool = False,
     empty: bool = False,
+    device: Any = None,
 ) -> np.ndarray:
-    """value as a C-contiguous (rows, features) array of dtype, in place where it is one. estimator: the name of the one
-    that expects so many features. Raises TypeError for what is no array of real numbers, ValueError for complex numbers,
-    a wrong shape, no rows, NaN or infinity, data outside [0, 1]; scikit-learn's own checks know the errors by their
-    wording."""
-    array = as_array(value, name)
+    """value as a C-contiguous (rows, features) array of dtype, in place where it is one; device: as for ``as_array``.
+    estimator: the name of the one that expects so many features. Raises TypeError for what is no array of real numbers,
+    ValueError for complex numbers, a wrong shape, no rows, NaN or infinity, data outside [0, 1]; scikit-learn's own checks
+    know the errors by their wording."""
+    array = as_array(value, name, device)
     check_shape(array, name, features=features, estimator=estimator, empty=empty)
     with np.errstate(over="ignore"):
-        array = np.require(array, dtype, ["C", "A"])
+        array = contiguous(array, dtype, device)
     if validate and array.size:
         low, high = float(array.min()), float(array.max())
         if not (math.isfinite(low) and math.isfinite(high)):
@@ -66,15 +67,17 @@ def check_shape(
         raise ValueError(f"{name}: expected {features} features, got {given} (shape {array.shape}){who}")
 
 
-def as_array(value: Any, name: str) -> np.ndarray:
-    """value as an array of real numbers, in place where it is one; numbers in an array of objects become float64. Raises
-    TypeError for what is none, ValueError for something ragged or complex."""
+def as_array(value: Any, name: str, device: Any = None) -> np.ndarray:
+    """value as an array of real numbers, in place where it is one; numbers in an array of objects become float64. device: a
+    GPU, where what lies there stays. Raises TypeError for what is no array, ValueError for something ragged or complex."""
     if hasattr(value, "toarray") or np.ma.isMaskedArray(value):
         kind = f"{'sparse ' if hasattr(value, 'toarray') else ''}{type(value).__name__}"
         raise TypeError(f"{name}: expected a dense array of real numbers, got a {kind}")
     foreign = hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray) and not hasattr(value, "__array__")
     try:
-        array = np.from_dlpack(value) if foreign else np.asarray(value)
+        array: np.ndarray | None = None if device is None else device.take(value)
+        if array is None:
+            array = np.from_dlpack(value) if foreign else np.asarray(value)
     except ValueError as error:
         what = "rows of different lengths" if "inhomogeneous" in str(error) else f"a {type(value).__name__} ({error})"
         raise ValueError(f"{name}: expected an array of real numbers, got {what}") from None
@@ -88,6 +91,13 @@ def as_array(value: Any, name: str) -> np.ndarray:
         kind = f"dtype {array.dtype}" if array.ndim else type(value).__name__
         raise TypeError(f"{name}: expected a dense array of real numbers, got {kind}")
     return array
+
+
+def contiguous(array: np.ndarray, dtype: Any, device: Any = None) -> np.ndarray:
+    """What ``as_array`` gave as a C-contiguous array of that dtype, in place where it is one."""
+    if type(array) is np.ndarray:
+        return np.require(array, dtype, ["C", "A"])
+    return device.xp.ascontiguousarray(array, dtype)  # type: ignore[no-any-return]
 
 
 def _from_objects(array: np.ndarray, name: str) -> np.ndarray:
@@ -110,9 +120,11 @@ def kept_dtype(array: np.ndarray) -> str:
     return "float32" if array.dtype.kind == "f" and array.dtype.itemsize == 4 else "float64"
 
 
-def check_weights(value: Any, rows: int, name: str = "sample_weight") -> np.ndarray:
-    """value as the weights of so many rows: (rows,) float64, finite and at least 0. Raises TypeError or ValueError."""
-    weights = np.require(as_array(value, name), np.float64, ["C", "A"])
+def check_weights(value: Any, rows: int, name: str = "sample_weight", device: Any = None) -> np.ndarray:
+    """value as the weights of so many rows: (rows,) float64 in main memory, finite and at least 0. Raises TypeError or
+    ValueError."""
+    array = as_array(value, name, device)
+    weights = np.require(array if type(array) is np.ndarray else device.read(array), np.float64, ["C", "A"])
     if weights.shape != (rows,):
         raise ValueError(f"{name}: expected shape ({rows},), got {weights.shape}")
     if not (np.isfinite(weights).all() and (not rows or weights.min() >= 0)):

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .backends import Batched, get_backend
-from .checks import as_array, check_bool
+from .backends import Backend, Batched, get_backend
+from .backends.cusolver import decompose
+from .checks import as_array, check_bool, contiguous
 from .ops import OPS, Dim
 from .ops.svd import NOT_CONVERGED, NOT_FINITE
 from .plan import Plan
@@ -33,6 +34,9 @@ def svd(A: Any, *, compute_uv: bool = True, validate: bool = True, backend: str 
     section 8.6). A matrix's result does not depend on the others, nor on the number of threads: the same bits. Where
     min(m, n) > 1024, numpy.linalg.svd does the work, by the same rules but for that promise.
 
+    backend: "auto" works where A lies, "cuda" on the GPU: by Jacobi's method, a block of threads for each matrix, and where a
+    matrix is too large for that by cuSOLVER. Results lie where A does.
+
     Raises TypeError for what is no dense array of float32, float64, integers or bools (float16 is refused, as NumPy does);
     ValueError for complex numbers and fewer than two dimensions; ValueError for NaN or infinity, naming the first matrix
     that holds any: with validate=False the results of such a matrix are NaN; numpy.linalg.LinAlgError for a matrix whose
@@ -46,7 +50,7 @@ def eigh(C: Any, *, eigenvectors: bool = True, validate: bool = True, backend: s
 
     Returns (w, V) of shapes (..., n), (..., n, n); w alone with eigenvectors=False. w ascends; the columns of V are
     orthonormal to rounding, and the largest entry of each, the first of equals, is positive. dtypes, empty arrays, the
-    promise of the same bits and the limit of n = 1024 are those of ``svd``.
+    promise of the same bits, the limit of n = 1024 and backend are those of ``svd``.
 
     Tridiagonalization and implicit-shift QR, across the matrices of the batch (Golub & Van Loan 2013, section 8.3).
 
@@ -61,25 +65,27 @@ def _solve(op: str, value: Any, option: str, vectors: Any, validate: Any, backen
         validate = check_bool(validate, "validate")
     if type(backend) is not str:
         get_backend(backend)
-    name = _NAMES[op]
-    a = value if type(value) is np.ndarray else as_array(value, name)
-    if a.ndim < 2 or a.dtype not in _REALS or not (a.flags.c_contiguous and a.flags.aligned):
-        a = _matrices(a, name)
+    name, a = _NAMES[op], value
+    here = type(a) is np.ndarray and a.ndim >= 2 and a.dtype in _REALS
+    if not (here and a.flags.c_contiguous and a.flags.aligned):
+        a, backend = _matrices(value, name, backend)
     results = _solver(op, *a.shape[-2:], a.dtype, vectors, backend)(a)
     if np.count_nonzero(results[-1]):
         _report(results[-1], name, validate)
     return results[:-1] if vectors else results[0]
 
 
-def _matrices(value: np.ndarray, name: str) -> np.ndarray:
-    """value as a C-contiguous array of matrices in a dtype that kernels take. Raises TypeError or ValueError."""
-    a = as_array(value, name)
+def _matrices(value: Any, name: str, backend: str) -> tuple[np.ndarray, str]:
+    """value as a C-contiguous array of matrices in a dtype that kernels take, in main memory or on the device, and the name
+    of the backend that it goes to. Raises TypeError or ValueError."""
+    engine = get_backend(backend, value)
+    a = as_array(value, name, engine.device)
     if a.ndim < 2:
         raise ValueError(f"{name}: expected matrices (..., rows, columns), got shape {a.shape}")
     dtype = a.dtype.newbyteorder("=") if a.dtype.kind == "f" else np.dtype("float64")
     if dtype not in _REALS:
         raise TypeError(f"{name}: expected float32, float64, integers or bools, got dtype {a.dtype}")
-    return np.require(a, dtype, ["C", "A"])
+    return contiguous(a, dtype, engine.device), backend if engine.device is None else engine.name
 
 
 def _report(status: np.ndarray, name: str, validate: bool) -> None:
@@ -98,11 +104,13 @@ def _report(status: np.ndarray, name: str, validate: bool) -> None:
 def _solver(
     op: str, m: int, n: int, dtype: np.dtype[Any], vectors: bool, backend: str
 ) -> Callable[[np.ndarray], tuple[np.ndarray, ...]]:
-    """All outputs of the op, its status last, from arrays (..., m, n) of a dtype. Raises ValueError."""
+    """All outputs of the op, its status last and in main memory, from arrays (..., m, n) of a dtype. Raises ValueError."""
     engine = get_backend(backend)
     if op == "eigh_forward" and m != n:
         raise ValueError(f"{_NAMES[op]}: expected square matrices (..., n, n), got shape (..., {m}, {n})")
     plan = decomposition(op, m, n, str(dtype), vectors)
+    if engine.device is not None:
+        return _on_device(engine, plan, vectors)
     if 0 < min(m, n) <= LIMIT:
         return Batched(engine, plan)
     outputs = [plan.buffers.get(a.name) for a in OPS[op].arguments[:-1]]
@@ -115,6 +123,23 @@ def _solver(
         return tuple(x.reshape(lead + x.shape[1:]) for x in made if x is not None)
 
     return by_numpy
+
+
+def _on_device(engine: Backend, plan: Plan, vectors: bool) -> Callable[[np.ndarray], tuple[np.ndarray, ...]]:
+    """The same on a device: by its kernels, or where these do not serve such matrices by cuSOLVER."""
+    (source,) = plan.of_role("input")
+    kernels = Batched(engine, plan) if source.elements(1) and engine.serves(plan) else None
+
+    def run(a: np.ndarray) -> tuple[np.ndarray, ...]:
+        if kernels and a.size:
+            *found, status = kernels(a)
+        else:
+            *found, status = decompose(engine.device, plan.name, vectors, engine.keep(a))
+            if type(a) is np.ndarray:
+                found = [engine.home(each) for each in found]
+        return (*found, engine.home(status))
+
+    return run
 
 
 def decomposition(op: str, m: int, n: int, dtype: str, vectors: bool = True) -> Plan:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .backends import NonFiniteError
+from .backends import NonFiniteError, get_backend
 from .checks import check_array, check_int, check_real, shown
 from .progress import progress_bar
 
@@ -39,10 +39,12 @@ class Trainer:
         if not hasattr(model, "_storage"):
             if random_state is not None:
                 model.set_params(random_state=random_state)
-            X = check_array(X, "X", model.dtype if model.dtype in ("float32", "float64") else "float64")
-            model.initialize(X.shape[1])
+            engine = get_backend(model.backend, X)
+            dtype = model.dtype if model.dtype in ("float32", "float64") else "float64"
+            X = check_array(X, "X", dtype, device=engine.device)
+            model._initialize(X.shape[1], engine)
         self.model = model
-        self.X = model._check_data(X, validate=validate)
+        self.X = model._backend.keep(model._check_data(X, validate=validate))
         if len(self.X) >= 2**32:
             raise ValueError(f"X: expected fewer than 2**32 rows, got {len(self.X)}")
         batch = check_int(model.batch_size if batch_size is None else batch_size, "batch_size", 1)
@@ -126,7 +128,9 @@ def train(
             model, X, batch_size=batch_size, learning_rate=learning_rate, random_state=random_state, validate=validate
         )
         epochs = check_int(model.epochs if epochs is None else epochs, "epochs", 0)
-        held_out = None if validation is None else model._check_data(validation, "validation", validate)
+        held_out = None
+        if validation is not None:
+            held_out = model._backend.keep(model._check_data(validation, "validation", validate))
         if patience is not None:
             check_int(patience, "patience", 1)
             if held_out is None:
@@ -204,7 +208,7 @@ def _news(epoch: int, record: Mapping[str, Any]) -> str:
 
 def _check_finite(model: Any) -> None:
     for name, storage in model._storage.items():
-        if not np.isfinite(storage).all():
+        if not model._backend.xp.isfinite(storage).all():
             raise FloatingPointError(
                 f"{name.partition(':')[0]}: a weight is not finite after step {int(model._progress[0])}; the model is as it "
                 "was before this call. A smaller learning_rate or max_grad_norm may help"

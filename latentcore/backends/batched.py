@@ -8,11 +8,12 @@ from collections import deque
 import numpy as np
 
 from ..plan import Plan
-from .base import Backend, Bound
-from .cpu import get_num_threads
+from .base import Backend, Bound, empty_beside
 
 # A run works on so many rows at most, and about so many FLOPs: Ctrl-C is heard between runs.
 _ROWS, _FLOPS = 2**17, 4e9
+# For how many plans are bound below that, where the grids of launches cover all that a plan is bound for.
+_LEVELS = (1, 32, 256, 2048, 16384)
 # What may wait for the next call: so many bytes in all, and in one bound plan.
 _WAITING, _LARGEST = 2**26, 2**25
 
@@ -38,19 +39,21 @@ class Batched:
     leading dimensions is a row. Safe to call from several threads: each call takes a bound plan of its own."""
 
     def __init__(self, backend: Backend, plan: Plan) -> None:
-        self._backend, self._plan = backend, plan
+        self._backend, self._plan, self._lane = backend, plan, backend.lane
         self._size = plan.of_role("input")[0].elements(1)
         flops = sum(plan.cost(call, 1)[0] for call in plan.calls)
         most = 32
         while most < _ROWS and 2 * most * flops <= _FLOPS:
             most *= 2
-        self._capacities = (1, 32, most)
+        levels = (1, 32) if backend.device is None else _LEVELS
+        self._capacities = (*(c for c in levels if c < most), most)
+        self._last = len(self._capacities) - 1
         self._idle: dict[tuple[int, int], list[_Ready]] = {}
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, ...]:
-        """All outputs, for x C-contiguous, aligned, of the input's dtype and not empty."""
+        """All outputs, where x lies, for x C-contiguous, aligned, of the input's dtype and not empty."""
         rows = x.size // self._size
-        kind = bisect_left(self._capacities, rows, 0, 2), get_num_threads()
+        kind = bisect_left(self._capacities, rows, 0, self._last), self._lane()
         idle = self._idle.get(kind)
         if idle is None:
             idle = self._idle.setdefault(kind, [])
@@ -59,17 +62,17 @@ class Batched:
         except IndexError:
             ready = self._bind(self._capacities[kind[0]], idle)
         try:
-            return ready.run(x) if rows <= self._capacities[2] else self._sliced(ready, x, rows)
+            return ready.run(x) if rows <= self._capacities[-1] else self._sliced(ready, x, rows)
         finally:
             if ready.waits:
                 idle.append(ready)
 
     def _sliced(self, ready: _Ready, x: np.ndarray, rows: int) -> tuple[np.ndarray, ...]:
-        source, most = self._plan.of_role("input")[0], self._capacities[2]
+        source, most = self._plan.of_role("input")[0], self._capacities[-1]
         lead = x.shape[: x.ndim + 1 - len(source.shape)]
         x = x.reshape(source.array_shape(rows))
-        made = self._plan.of_role("output")
-        out = [np.empty(b.array_shape(rows), b.dtype) for b in made]
+        empty = empty_beside(self._backend.device, (x,))
+        out = [empty(b.array_shape(rows), b.dtype) for b in self._plan.of_role("output")]
         for begin in range(0, rows, most):
             ready.run(x[begin : begin + most], tuple(a[begin : begin + most] for a in out))
         return tuple(a.reshape(lead + a.shape[1:]) for a in out)

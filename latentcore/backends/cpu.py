@@ -71,6 +71,9 @@ class CpuBackend(Backend):
         plain = storage.transpose(0, 2, 1).reshape(panels * panel, columns)
         return np.ascontiguousarray(plain[: buffer.array_shape(0)[0]])
 
+    def lane(self) -> int:
+        return _threads
+
     def bind(
         self, plan: Plan, capacity: int, state: Arrays, threads: int | None = None, instruction_set: str = "auto"
     ) -> CpuBound:

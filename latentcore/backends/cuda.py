@@ -38,11 +38,12 @@ _ENDING = {"objective_forward", "gather_forward"}  # what may end a run early
 class CudaBackend(Backend):
     """A weight (out, in + 1) lies transposed, (1, in + 1, pitch): the bias as the last row, each row padded with zeros."""
 
-    name = "cuda"
+    capacities = (1, 16, 128, 1024, 16384)
 
     def __init__(self, device: Device, precision: str = "ieee") -> None:
         """precision: of the products of float32 matrices, "ieee" or "tf32"."""
-        self.device, self.precision = device, precision
+        self.name = "cuda" if precision == "ieee" else f"cuda:{precision}"
+        self.device, self.xp, self.precision = device, device.xp, precision
 
     def allocate(self, buffer: Buffer) -> Any:
         return self.device.zeros(_shape(buffer), buffer.dtype)
@@ -61,6 +62,22 @@ class CudaBackend(Backend):
 
     def bind(self, plan: Plan, capacity: int, state: Arrays, threads: int | None = None) -> CudaBound:
         return CudaBound(self.device, plan, capacity, state, self.precision)
+
+    def serves(self, plan: Plan) -> bool:
+        try:
+            launches_of(plan, 1)
+        except NotImplementedError:
+            return False
+        return True
+
+    def lane(self) -> int:
+        return self.device.stream()  # type: ignore[no-any-return]
+
+    def keep(self, array: np.ndarray) -> np.ndarray:
+        return array if self.device.owns(array) else self.xp.asarray(array)  # type: ignore[no-any-return]
+
+    def home(self, array: np.ndarray) -> np.ndarray:
+        return self.device.read(array) if self.device.owns(array) else array
 
 
 def _shape(buffer: Buffer, rows: int = 0, steps: int = 1) -> tuple[int, ...]:

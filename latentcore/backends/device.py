@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..ops.launches import Launch, Operand, Table
-from .base import Arrays
+from .base import Arrays, lies_on_gpu
 from .binaries import ALIGNED, Binary, Variant, binary_of, variant_of
 
 _STATIC = 48 * 1024  # bytes of shared memory that a kernel gets without asking
@@ -17,6 +18,17 @@ _STATIC = 48 * 1024  # bytes of shared memory that a kernel gets without asking
 
 class Device(Protocol):
     """What the backend asks of a GPU. Its arrays have NumPy's attributes and indexing."""
+
+    xp: Any  # the module of its arrays: CuPy
+
+    def take(self, value: Any) -> Any:
+        """An array that lies on the device, CuPy's or another library's, as one of its own; None for anything else."""
+
+    def stream(self) -> int:
+        """The stream that the caller's work goes to."""
+
+    def solving(self) -> AbstractContextManager[Any]:
+        """A context in which a solver of `xp` that fails raises numpy.linalg.LinAlgError."""
 
     def zeros(self, shape: tuple[int, ...], dtype: str) -> Any:
         """A zeroed array on the device."""
@@ -82,7 +94,8 @@ class CupyDevice:
             raise ImportError(f"backend 'cuda': CuPy cannot be imported ({error}); install latentcore[cuda]") from None
         if not cupy.cuda.is_available():
             raise RuntimeError("backend 'cuda': no CUDA device: a GPU and NVIDIA's driver are needed")
-        self.cupy, self.driver = cupy, driver
+        self.cupy = self.xp = cupy
+        self.driver = driver
         self._functions: dict[tuple[Variant, int], tuple[Any, Binary]] = {}
 
     @property
@@ -90,11 +103,32 @@ class CupyDevice:
         """Its architecture, 90 for sm_90."""
         return int(self.cupy.cuda.Device().compute_capability)
 
+    def __str__(self) -> str:
+        name = self.cupy.cuda.runtime.getDeviceProperties(self.cupy.cuda.Device().id)["name"].decode()
+        return f"{name} (sm_{self.arch}), CuPy {self.cupy.__version__}"
+
     def zeros(self, shape: tuple[int, ...], dtype: str) -> Any:
         return self.cupy.zeros(shape, dtype)
 
     def owns(self, array: Any) -> bool:
         return isinstance(array, self.cupy.ndarray)
+
+    def take(self, value: Any) -> Any:
+        if not isinstance(value, self.cupy.ndarray):
+            if not lies_on_gpu(value):
+                return None
+            value = self.cupy.from_dlpack(value)
+        if value.device != self.cupy.cuda.Device():
+            raise ValueError(f"it lies on {value.device}, while {self.cupy.cuda.Device()} is the current one")
+        return value
+
+    def stream(self) -> int:
+        return int(self.cupy.cuda.get_current_stream().ptr)
+
+    def solving(self) -> AbstractContextManager[Any]:
+        import cupyx
+
+        return cupyx.errstate(linalg="raise")  # type: ignore[no-any-return]
 
     def address(self, array: Any) -> int:
         return int(array.data.ptr)

@@ -10,10 +10,8 @@ import numpy as np
 
 from ..ops import Clock, size_of
 from ..plan import Plan
-from .base import Backend, Bound
-from .cpu import get_num_threads
+from .base import Backend, Bound, empty_beside
 
-_CAPACITIES = (1, 16, 128, 1024)
 _IDLE = 4  # bound plans of one kind that wait for the next call
 
 
@@ -23,15 +21,18 @@ class Runner:
 
     def __init__(self, backend: Backend, state: Mapping[str, Any]) -> None:
         self.backend, self.state = backend, state
+        self._device, self._lane = backend.device, backend.lane
         self._known: dict[int, _Known] = {}
 
     def __call__(self, plan: Plan, inputs: Mapping[str, np.ndarray], n: int, clock: Clock) -> dict[str, np.ndarray]:
-        """Runs a plan over n rows, in slices where they are many. A row's result does not depend on the slices."""
-        known = self._known.get(id(plan)) or self._known.setdefault(id(plan), _Known(plan))
-        outputs = {name: np.empty((times * n, *tail) if times else tail, t) for name, times, tail, t in known.outputs}
+        """Runs a plan over n rows, in slices where they are many. A row's result does not depend on the slices. Returns the
+        outputs, on the device where any input lies there."""
+        known = self._known.get(id(plan)) or self._known.setdefault(id(plan), _Known(plan, self.backend.capacities))
+        empty = np.empty if self._device is None else empty_beside(self._device, inputs.values())
+        outputs = {name: empty((times * n, *tail) if times else tail, t) for name, times, tail, t in known.outputs}
         arrays = {**inputs, **outputs}
         capacity = known.capacities[min(bisect_left(known.capacities, n), len(known.capacities) - 1)]
-        idle = known.idle.setdefault((capacity, get_num_threads()), [])
+        idle = known.idle.setdefault((capacity, self._lane()), [])
         try:
             bound = idle.pop()
         except IndexError:
@@ -61,13 +62,13 @@ class _Known:
     """What runs of a plan need to know of it, and its bound copies. It keeps the plan, so that no other one gets its
     identity."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, capacities: tuple[int, ...]) -> None:
         self.plan = plan
         self.times = {b.name: size_of(b.shape[0])[0] for b in plan.buffers.values() if "rows" in str(b.shape[0])}
         self.outputs = [
             (b.name, self.times.get(b.name, 0), b.array_shape(1)[b.name in self.times :], np.dtype(b.dtype))
             for b in plan.of_role("output")
         ]
-        most = max(1, _CAPACITIES[-1] // max(self.times.values()))
-        self.capacities = [*(c for c in _CAPACITIES if c < most), most]
+        most = max(1, capacities[-1] // max(self.times.values()))
+        self.capacities = [*(c for c in capacities if c < most), most]
         self.idle: dict[tuple[int, int], list[Bound]] = {}

@@ -20,8 +20,6 @@ class Model(Estimator, ABC):
     """Base of all models; not for direct use. A fitted one has been given storage by ``_hold``; ``_build_<function>``
     writes the plan of a function."""
 
-    backend: str
-
     _lacks: ClassVar[tuple[str, ...]] = ()  # how not_fitted describes one that is not fitted
     _saved: ClassVar[tuple[str, ...]]  # the functions whose plans a file holds
     _golden: ClassVar[str]  # the function, of one input and one output, that a file holds an example of
@@ -31,6 +29,7 @@ class Model(Estimator, ABC):
         self._backend, self._storage, self._dtype, self._code_features = backend, storage, dtype, code
         self.n_features_in_ = n_features
         self._plans: dict[Any, Plan] = {}
+        self._device = backend.device
         self._run = Runner(backend, storage)
 
     def _check_fitted(self) -> None:
@@ -98,12 +97,14 @@ class Model(Estimator, ABC):
         self._check_fitted()
         return check_array(
             X, name, self._dtype, features=self.n_features_in_, estimator=type(self).__name__, validate=validate,
-            unit_interval=self._unit_interval,
+            unit_interval=self._unit_interval, device=self._device,
         )  # fmt: skip
 
     def _check_codes(self, z: Any, name: str = "z", validate: bool = True) -> np.ndarray:
         self._check_fitted()
-        return check_array(z, name, self._dtype, features=self._code_features, validate=validate)
+        return check_array(
+            z, name, self._dtype, features=self._code_features, validate=validate, device=self._device
+        )
 
     @abstractmethod
     def fit(self, X: Any, y: Any = None) -> Any:
@@ -123,7 +124,7 @@ class Model(Estimator, ABC):
 
     def score(self, X: Any, y: Any = None) -> float:
         """The mean of ``score_samples``."""
-        return float(np.mean(self.score_samples(X)))
+        return float(self.score_samples(X).mean())
 
     # ---- copies, pickles and files ---------------------------------------------------------------------------------
 
@@ -142,6 +143,10 @@ class Model(Estimator, ABC):
     def _golden_output(self, golden: np.ndarray) -> np.ndarray:
         (output,) = self._run(self._plan(self._golden), {"x": golden}, len(golden), Clock()).values()
         return output
+
+    def _move(self, backend: Backend) -> None:
+        if hasattr(self, "_storage"):
+            self._restore(*self._describe(), backend)
 
     def __getstate__(self) -> dict[str, Any]:
         fitted = (*self._describe(), self._backend.name) if hasattr(self, "_storage") else None

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends import Runner, get_backend
+from ..backends import Backend, Runner, get_backend
 from ..checks import as_array, check_array, check_bool, check_int, check_option, kept_dtype, not_fitted, shown
 from ..linalg import eigh, svd
 from ..ops import Clock
@@ -25,8 +25,8 @@ class BatchedPCA(Estimator):
     n_components: k, the same for all groups, up to d; None: as many as the largest group determines, min(n, d).
     whiten: codes of unit variance. svd_solver: "covariance_eigh" (mean and Gram matrix of a group in one pass, then
     ``lc.eigh``), "full" (``lc.svd`` of the centred rows), or "auto": the first for groups of at least d rows, the second
-    for the others, each group by its own shape, so that its bits do not depend on its companions. backend: "auto", "cpu"
-    or "reference".
+    for the others, each group by its own shape, so that its bits do not depend on its companions. backend: as for
+    PCA.
 
     Fitted, by group: ``components_`` (batch, k, d), in the dtype of the data (integers become float64), orthonormal, the
     largest entry of each positive; in float64 ``mean_`` (batch, d), ``explained_variance_``, ``explained_variance_ratio_``
@@ -57,8 +57,8 @@ class BatchedPCA(Estimator):
         group without rows, naming the group."""
         check_bool(self.whiten, "whiten")
         solver = check_option(self.svd_solver, "svd_solver", SOLVERS)
-        get_backend(self.backend)
-        groups = _Groups(X, "X")
+        engine = self._engine(X)
+        groups = _Groups(X, "X", engine)
         rows, lengths, d = groups.rows, groups.lengths, groups.rows.shape[1]
         if not lengths.all():
             empty = int(lengths.argmin())
@@ -71,7 +71,7 @@ class BatchedPCA(Estimator):
         mean, values = np.empty((len(lengths), d)), np.zeros((len(lengths), max(k, d)))
         components = np.empty((len(lengths), k, d), rows.dtype)
         by_svd = np.full(len(lengths), solver == "full") if solver != "auto" else lengths < d
-        for at, found in self._solutions(groups, by_svd, k):
+        for at, found in self._solutions(groups, by_svd, k, engine):
             mean[at], squares, components[at] = found
             if not np.isfinite(squares).all():
                 wrong = at[np.isfinite(squares).all(1).argmin()]
@@ -91,10 +91,11 @@ class BatchedPCA(Estimator):
         return self
 
     def _solutions(
-        self, groups: _Groups, by_svd: np.ndarray, k: int
+        self, groups: _Groups, by_svd: np.ndarray, k: int, engine: Backend
     ) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
         """Group numbers, and their means, squared singular values (descending) and first k components."""
-        rows, d = groups.rows, groups.rows.shape[1]
+        rows, d, home = groups.rows, groups.rows.shape[1], engine.home
+        xp = np if type(rows) is np.ndarray else engine.xp
         plan = Plan("covariance", str(rows.dtype))
         for name in ("begin", "end"):
             plan.input(name, "rows", dtype="uint32")
@@ -102,20 +103,20 @@ class BatchedPCA(Estimator):
         plan.output("gram", "rows", d, d, dtype="float64")
         plan.input("x", len(rows), d)
         plan.call("covariance_forward", **{name: name for name in ("mean", "gram", "x", "begin", "end")})
-        run = Runner(get_backend(self.backend), {})
+        run = Runner(engine, {})
         for at in _slices(np.flatnonzero(~by_svd), 8 * d * d):
             inputs = {"x": rows, "begin": groups.begin[at].astype(np.uint32), "end": groups.end[at].astype(np.uint32)}
             found = run(plan, inputs, len(at), Clock())
-            w, v = eigh(found["gram"], validate=False, backend=self.backend)
-            yield at, (found["mean"], w[:, ::-1], v[:, :, ::-1][:, :, :k].transpose(0, 2, 1))
+            w, v = eigh(found["gram"], validate=False, backend=engine.name)
+            yield at, (home(found["mean"]), home(w)[:, ::-1], home(v)[:, :, ::-1][:, :, :k].transpose(0, 2, 1))
         for n in np.unique(groups.lengths[by_svd]):
             for at in _slices(np.flatnonzero(by_svd & (groups.lengths == n)), 8 * d * max(n, k)):
-                x = rows[groups.begin[at][:, None] + np.arange(n)].astype(np.float64)
+                x = rows[xp.asarray(groups.begin[at][:, None] + np.arange(n))].astype(np.float64)
                 mean = x.mean(1)
-                centred = np.zeros((len(at), max(n, k), d))  # rows of zeros complete the basis
-                np.subtract(x, mean[:, None], out=centred[:, :n])
-                _, s, vt = svd(centred, validate=False, backend=self.backend)
-                yield at, (mean, s * s, vt[:, :k])
+                centred = xp.zeros((len(at), max(n, k), d))  # rows of zeros complete the basis
+                xp.subtract(x, mean[:, None], out=centred[:, :n])
+                _, s, vt = svd(centred, validate=False, backend=engine.name)
+                yield at, (home(mean), home(s * s), home(vt[:, :k]))
 
     # ---- functions -------------------------------------------------------------------------------------------------
 
@@ -150,7 +151,8 @@ class BatchedPCA(Estimator):
     ) -> Any:
         """w (x - before) + after for the rows of each group."""
         batch, out, _ = w.shape
-        groups = _Groups(value, name, str(w.dtype), features, type(self).__name__ if name == "X" else None)
+        engine = self._engine(value)
+        groups = _Groups(value, name, engine, str(w.dtype), features, type(self).__name__ if name == "X" else None)
         if len(groups.lengths) != batch:
             raise ValueError(f"{name}: expected {batch} groups, as in fit, got {len(groups.lengths)}")
         plan = Plan("affine", str(w.dtype))
@@ -164,8 +166,11 @@ class BatchedPCA(Estimator):
                 plan.input(argument, *vectors.shape, dtype="float64")
                 inputs[argument] = vectors
         plan.call("affine_forward", y="y", **{argument: argument for argument in inputs})
-        y = Runner(get_backend(self.backend), {})(plan, inputs, len(groups.rows), Clock())["y"]
+        y = Runner(engine, {})(plan, inputs, len(groups.rows), Clock())["y"]
         return groups.like(y)
+
+    def _engine(self, groups: Any) -> Backend:
+        return get_backend(self.backend, *(groups if _is_list(groups) else (groups,)))
 
     def _check_fitted(self) -> None:
         if not self.__sklearn_is_fitted__():
@@ -185,18 +190,30 @@ class _Groups:
     """Groups of rows, one after another: rows (all, features), and the rows [begin, end) of each group."""
 
     def __init__(
-        self, value: Any, name: str, dtype: str | None = None, features: int | None = None, estimator: str | None = None
+        self,
+        value: Any,
+        name: str,
+        engine: Backend,
+        dtype: str | None = None,
+        features: int | None = None,
+        estimator: str | None = None,
     ) -> None:
         """dtype: None keeps float32 and makes all else float64. Raises TypeError or ValueError, naming the group."""
-        self.listed = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+        self.listed, device = _is_list(value), engine.device
         if self.listed:
-            arrays = [each if type(each) is np.ndarray else as_array(each, f"{name}[{i}]") for i, each in enumerate(value)]
+            arrays = [
+                each if type(each) is np.ndarray else as_array(each, f"{name}[{i}]", device) for i, each in enumerate(value)
+            ]
+            if any(type(each) is not np.ndarray for each in arrays):
+                arrays = [engine.keep(each) for each in arrays]
             width = features if features is not None or not arrays else arrays[0].shape[-1]
             for i, array in enumerate(arrays):
                 if array.ndim != 2 or array.shape[1] != width or array.dtype.kind not in "biuf":
-                    check_array(array, f"{name}[{i}]", "float64", features=width, estimator=estimator, empty=True)
+                    check_array(
+                        array, f"{name}[{i}]", "float64", features=width, estimator=estimator, empty=True, device=device
+                    )
         else:
-            stack = as_array(value, name)
+            stack = as_array(value, name, device)
             if stack.ndim != 3:
                 raise ValueError(
                     f"{name}: expected an array (batch, rows, features) or a sequence of arrays (rows, features), got shape "
@@ -207,25 +224,32 @@ class _Groups:
             raise ValueError(f"{name}: expected at least one group, got {shown(value)}")
         if self.listed:
             self.lengths = np.array([len(array) for array in arrays])
-            rows = np.concatenate(arrays)
+            rows = (np if type(arrays[0]) is np.ndarray else engine.xp).concatenate(arrays)
         else:
             self.lengths = np.full(stack.shape[0], stack.shape[1])
             rows = stack.reshape(stack.shape[0] * stack.shape[1], stack.shape[2])
         dtype = dtype or kept_dtype(rows)
         self.end = np.cumsum(self.lengths)
         self.begin = self.end - self.lengths
-        self.rows = check_array(rows, name, dtype, features=features, estimator=estimator, validate=False, empty=True)
+        self.rows = check_array(
+            rows, name, dtype, features=features, estimator=estimator, validate=False, empty=True, device=device
+        )
         if len(rows) >= 2**32:
             raise ValueError(f"{name}: expected fewer than 2**32 rows in all, got {len(rows)}")
-        if rows.size and not np.isfinite([self.rows.min(), self.rows.max()]).all():
-            wrong = int(np.searchsorted(self.end, np.isfinite(self.rows).all(1).argmin(), "right"))
-            check_array(self.rows[self.begin[wrong] : self.end[wrong]], f"{name}[{wrong}]", dtype)
+        if rows.size and not np.isfinite([float(self.rows.min()), float(self.rows.max())]).all():
+            here = engine.home(self.rows)
+            wrong = int(np.searchsorted(self.end, np.isfinite(here).all(1).argmin(), "right"))
+            check_array(here[self.begin[wrong] : self.end[wrong]], f"{name}[{wrong}]", dtype)
 
     def like(self, y: np.ndarray) -> Any:
         """Results (all rows, width) in the form that the groups came in."""
         if self.listed:
             return [y[begin:end] for begin, end in zip(self.begin, self.end)]
         return y.reshape(len(self.lengths), self.lengths[0], y.shape[1])
+
+
+def _is_list(groups: Any) -> bool:
+    return isinstance(groups, Sequence) and not isinstance(groups, (str, bytes))
 
 
 def _slices(groups: np.ndarray, size: int) -> Iterator[np.ndarray]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..backends import Backend, get_backend
+
 
 class Estimator:
     """Constructor arguments are stored as given; they are the parameters."""
+
+    backend: str
 
     @classmethod
     def _defaults(cls) -> dict[str, Any]:
@@ -28,6 +32,23 @@ class Estimator:
                 raise ValueError(f"{name}: expected a parameter of {type(self).__name__} ({', '.join(known)})")
         vars(self).update(params)
         return self
+
+    def to(self, backend: str) -> Any:
+        """Moves the model, with all that it holds, to where it computes from then on: "cuda", or back to "cpu", exact both
+        ways. Returns self; what goes wrong leaves the model as it was: ValueError for an unknown backend, ImportError or
+        RuntimeError where there is no GPU to work on."""
+        engine, before = get_backend(backend), dict(vars(self))
+        try:
+            self._move(engine)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+        self.backend = backend
+        return self
+
+    def _move(self, backend: Backend) -> None:
+        """Moves what was fitted."""
 
     def __repr__(self) -> str:
         given = {k: v for k, v in self.get_params().items() if repr(v) != repr(self._defaults()[k])}

@@ -48,7 +48,7 @@ class IncrementalPCA(PCA):
     times that while it finds the components; more features than there is memory for are refused.
 
     n_components and whiten as for PCA; None takes min(rows so far, n_features) components. batch_size: the rows that ``fit``
-    takes in at a time; None for about 4 MB. backend: "auto", "cpu" or "reference".
+    takes in at a time; None for about 4 MB. backend: as for PCA.
 
     Fitted: all that PCA has, var_ (n_features,), the variances of the features, and n_samples_seen_ (rows, or the sum of
     their weights). components_ and what goes with them are computed when they are first asked for after new rows came, so
@@ -112,7 +112,7 @@ class IncrementalPCA(PCA):
             try:
                 for rows, weight in chunks:
                     if moments is None:
-                        moments, dtype = Moments(rows.shape[1], get_backend(self.backend)), str(rows.dtype)
+                        moments, dtype = Moments(rows.shape[1], get_backend(self.backend, rows)), str(rows.dtype)
                     moments.add(rows, weight)
                     bar.advance(len(rows))
             except KeyboardInterrupt:
@@ -138,7 +138,7 @@ class IncrementalPCA(PCA):
         TypeError, ValueError, MemoryError."""
         with self._turn():
             known = vars(self).get("_moments")
-            chunks, total = self._chunks(X, sample_weight, known.features if known else None)
+            chunks, total = self._chunks(X, sample_weight, known)
             fresh, dtype = None, ""
             try:
                 for rows, weight in chunks:
@@ -147,7 +147,7 @@ class IncrementalPCA(PCA):
                         known.add(rows, weight)
                         return self
                     if fresh is None:
-                        fresh, dtype = Moments(rows.shape[1], get_backend(self.backend)), str(rows.dtype)
+                        fresh, dtype = Moments(rows.shape[1], get_backend(self.backend, rows)), str(rows.dtype)
                     fresh.add(rows, weight)
             except KeyboardInterrupt:
                 self._take(fresh, dtype)
@@ -172,10 +172,16 @@ class IncrementalPCA(PCA):
             self._take(fresh, dtype)
         return self
 
-    def _chunks(self, X: Any, sample_weight: Any, features: int | None = None) -> tuple[Iterator[Chunk], int | None]:
-        """Checked pieces of X and their weights, and how many rows they will be, if that is known."""
+    def _chunks(self, X: Any, sample_weight: Any, known: Moments | None = None) -> tuple[Iterator[Chunk], int | None]:
+        """Checked pieces of X and their weights, and how many rows they will be, if that is known. known: the rows so far."""
         size = None if self.batch_size is None else check_int(self.batch_size, "batch_size", 1)
-        name = type(self).__name__
+        name, features = type(self).__name__, known.features if known else None
+        engines = [known.backend] if known else []
+
+        def taken(value: Any, what: str) -> np.ndarray:
+            if not engines:  # the first piece decides
+                engines.append(get_backend(self.backend, value))
+            return as_array(value, what, engines[0].device)
 
         def pieces(array: np.ndarray, what: str, weights: np.ndarray | None, width: int | None) -> Iterator[Chunk]:
             check_shape(array, what, features=width, estimator=name)
@@ -184,7 +190,7 @@ class IncrementalPCA(PCA):
             self._check_components(array.shape[1], True)
             for begin in range(0, len(array), step):
                 rows = slice(begin, begin + step)
-                yield check_array(array[rows], what, dtype), None if weights is None else weights[rows]
+                yield check_array(array[rows], what, dtype, device=engines[0].device), None if weights is None else weights[rows]
 
         if hasattr(X, "__next__"):
             if sample_weight is not None:
@@ -195,14 +201,14 @@ class IncrementalPCA(PCA):
             def stream() -> Iterator[Chunk]:
                 width = features
                 for i, chunk in enumerate(X):
-                    for piece in pieces(as_array(chunk, f"X[{i}]"), f"X[{i}]", None, width):
+                    for piece in pieces(taken(chunk, f"X[{i}]"), f"X[{i}]", None, width):
                         yield piece
                         width = piece[0].shape[1]
 
             return stream(), None
-        array = as_array(X, "X")
+        array = taken(X, "X")
         check_shape(array, "X", features=features, estimator=name)
-        weights = None if sample_weight is None else check_weights(sample_weight, len(array))
+        weights = None if sample_weight is None else check_weights(sample_weight, len(array), device=engines[0].device)
         return pieces(array, "X", weights, features), len(array)
 
     # ---- functions, in turn with fitting ---------------------------------------------------------------------------
@@ -264,11 +270,21 @@ class IncrementalPCA(PCA):
         """Finds the components of all rows so far."""
         self._stale = False  # setting the attributes reads some of them
         try:
-            spectrum = of_moments(*self._moments.get(), self._moments.rows, self.backend)
-            self._set_spectrum(spectrum, self._rows_dtype)
+            moments, engine = self._moments, self._moments.backend
+            self._set_spectrum(of_moments(*moments.get(), moments.rows, engine), self._rows_dtype, engine)
         except BaseException:
             self._stale = True
             raise
+
+    def _move(self, backend: Backend) -> None:
+        with self._turn():
+            known = vars(self).get("_moments")
+            if known is not None and self._stale:
+                moments = Moments(known.features, backend)
+                moments.put(*known.get(), known.rows)
+                self._become(moments, self._rows_dtype)
+            elif known is not None:
+                super()._move(backend)
 
     def __sklearn_is_fitted__(self) -> bool:
         return "_moments" in vars(self)

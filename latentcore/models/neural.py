@@ -48,10 +48,13 @@ class NeuralModel(Model):
     def initialize(self, n_features: int) -> Any:
         """Gives the model fresh weights for data of `n_features` features, drawn as PyTorch draws them: uniform in
         +-1 / sqrt(inputs). Forgets all training. Returns self. Raises TypeError or ValueError for wrong parameters."""
+        return self._initialize(n_features, get_backend(self.backend))
+
+    def _initialize(self, n_features: int, backend: Backend) -> Any:
         network = check_network(self.get_params(), n_features)
         network.check_size()
         seed = check_seed(self.random_state)
-        self._adopt(network, get_backend(self.backend), seed)
+        self._adopt(network, backend, seed)
         for step, layer in enumerate(self._encoder() + self._decoder()):
             plan = Plan("initialize", network.dtype)
             plan.output("u", "rows", layer.inputs + 1)
@@ -230,10 +233,11 @@ class NeuralModel(Model):
 
     def fit(self, X: Any, y: Any = None) -> Any:
         """Trains afresh with the constructor's settings on X (rows, n_features); y is ignored. Returns self."""
-        data = check_array(X, "X", check_option(self.dtype, "dtype", ("float32", "float64")))
+        engine = get_backend(self.backend, X)
+        data = check_array(X, "X", check_option(self.dtype, "dtype", ("float32", "float64")), device=engine.device)
         before = dict(vars(self))
         try:
-            self.initialize(data.shape[1])
+            self._initialize(data.shape[1], engine)
             training.train(self, data)
         except Exception:
             vars(self).clear()

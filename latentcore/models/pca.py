@@ -51,8 +51,8 @@ class PCA(Model):
     n_components: an int from 1 to min(rows, n_features), None for all, a fraction in (0, 1) of the variance, to be exceeded,
     or "mle" (Minka 2000). whiten: codes of variance 1. n_oversamples and iterated_power are the randomized solver's: how
     many dimensions its subspace has beside n_components, and how often it is multiplied by the covariance again ("auto":
-    until the variances settle to seven digits, 30 times at most). backend: "auto", "cpu" or "reference". random_state: the
-    randomized solver's seed, or None to draw one, kept as ``seed_``. svd_solver:
+    until the variances settle to seven digits, 30 times at most). backend: "cpu", "cuda", "reference", or "auto": where X
+    lies. random_state: the randomized solver's seed, or None to draw one, kept as ``seed_``. svd_solver:
 
     - "full": the singular values of the centred data, in float64. Small variances are as exact as large ones.
     - "covariance_eigh": the eigenvectors of the covariance, or of the products of rows where these are fewer than the
@@ -95,15 +95,16 @@ class PCA(Model):
         """Fits the model to X (rows, n_features), two rows or more; y is ignored. sample_weight: (rows,) numbers of at
         least 0; a row of weight 3 counts as three rows, one of weight 0 is left out. Returns self; whatever goes wrong, and
         Ctrl-C, leaves the model as it was. Raises TypeError or ValueError."""
-        X = as_array(X, "X")
+        engine = get_backend(self.backend, X)
+        X = as_array(X, "X", engine.device)
         dtype = kept_dtype(X)
-        X = check_array(X, "X", dtype, validate=sample_weight is not None)
-        rows = _rows(X, sample_weight)
+        X = check_array(X, "X", dtype, validate=sample_weight is not None, device=engine.device)
+        rows = _rows(X, sample_weight, engine)
         with np.errstate(over="ignore", invalid="ignore"):
             spectrum, seed = self._solve(rows)
         if not math.isfinite(spectrum.total):
-            check_array(X, "X", dtype)  # the sums know of NaN and infinity: no pass of its own looks for them
-        self._set_spectrum(spectrum, dtype, seed)
+            check_array(X, "X", dtype, device=engine.device)  # the sums know of NaN: no pass of its own looks for it
+        self._set_spectrum(spectrum, dtype, engine, seed)
         return self
 
     def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
@@ -122,14 +123,14 @@ class PCA(Model):
             else:
                 solver = "randomized" if k and _TALL * (k + oversamples) < rank else "covariance_eigh"
         if solver == "full":
-            return by_singular_values(rows, self.backend), None
+            return by_singular_values(rows), None
         if solver == "covariance_eigh":
-            return by_covariance(rows, self.backend), None
+            return by_covariance(rows), None
         if k is None:
             given = shown(self.n_components)
             raise ValueError(f"n_components: expected an integer or None with svd_solver='randomized', got {given}")
         seed = check_seed(self.random_state)
-        return by_random_projections(rows, k, oversamples, powers, seed, self.backend), seed
+        return by_random_projections(rows, k, oversamples, powers, seed), seed
 
     def _check_components(self, rank: int, tall: bool) -> int | None:
         """n_components as a number, or None where it depends on the variances; rank: how many these are."""
@@ -146,7 +147,7 @@ class PCA(Model):
             return None
         return check_int(k, "n_components", 1, rank)
 
-    def _set_spectrum(self, spectrum: Spectrum, dtype: str, seed: int | None = None) -> None:
+    def _set_spectrum(self, spectrum: Spectrum, dtype: str, backend: Backend, seed: int | None = None) -> None:
         """Makes the model that of a spectrum, for data of a dtype: what every way of fitting ends with; from a sum of
         weights, a mean and a Gram matrix, ``of_moments`` makes a spectrum."""
         if not math.isfinite(spectrum.total):
@@ -165,7 +166,7 @@ class PCA(Model):
             "singular_values": np.sqrt(variance * (spectrum.count - 1)),
         }
         whiten = check_bool(self.whiten, "whiten")
-        self._set_fitted(arrays, spectrum.rows, spectrum.noise(k), seed, whiten, get_backend(self.backend))
+        self._set_fitted(arrays, spectrum.rows, spectrum.noise(k), seed, whiten, backend)
 
     def _set_fitted(
         self,
@@ -376,15 +377,15 @@ class PCA(Model):
         return np.ascontiguousarray(np.clip(wide, -most, most), self._dtype)
 
 
-def _rows(X: np.ndarray, sample_weight: Any) -> Rows:
+def _rows(X: np.ndarray, sample_weight: Any, backend: Backend) -> Rows:
     """The rows of X that count, with their weights."""
     weight = None
     if sample_weight is not None:
-        weight = check_weights(sample_weight, len(X))
+        weight = check_weights(sample_weight, len(X), device=backend.device)
         counts = weight > 0
         if not counts.all():
-            X, weight = X[counts], weight[counts]
-    rows = Rows(X, weight)
+            X, weight = backend.keep(X)[backend.keep(counts)], weight[counts]
+    rows = Rows(X, weight, backend)
     check_count(rows.count, weight is not None)
     return rows
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..backends import get_backend
+from ..backends import Backend
 from ..linalg import eigh, svd
 from ..ops import Clock
 from ..ops.random import STREAMS
@@ -80,17 +80,18 @@ def completed(axes: np.ndarray, known: int) -> np.ndarray:
 
 class Rows:
     """Rows to be analysed: X (n, f) float32 or float64, weighted by positive numbers or None. A row of weight 3 stands for
-    three rows."""
+    three rows. They lie where the backend computes, as does what is made of them; xp: the module of their arrays."""
 
-    def __init__(self, X: np.ndarray, weight: np.ndarray | None) -> None:
-        self.X, self.weight = X, weight
+    def __init__(self, X: np.ndarray, weight: np.ndarray | None, backend: Backend) -> None:
+        self.backend, self.xp = backend, backend.xp
+        self.X, self.weight = backend.keep(X), None if weight is None else backend.keep(weight)
         self.count = float(len(X) if weight is None else weight.sum())
         self.n = max(len(X), int(self.count))
         self.f = X.shape[1]
 
     def mean(self) -> np.ndarray:
         """The weighted mean, in float64."""
-        total = np.zeros(self.f)
+        total = self.xp.zeros(self.f)
         for rows in _slices(len(self.X), self.f):
             piece = self.X[rows].astype(np.float64)
             total += piece.sum(0) if self.weight is None else self.weight[rows] @ piece
@@ -102,7 +103,7 @@ class Rows:
         rows, columns = rows or slice(None), columns or slice(None)
         piece: np.ndarray = self.X[rows, columns] - mean[columns]
         if self.weight is not None:
-            piece *= np.sqrt(self.weight[rows])[:, None]
+            piece *= self.xp.sqrt(self.weight[rows])[:, None]
         return piece
 
 
@@ -119,19 +120,19 @@ def _oriented(axes: np.ndarray) -> np.ndarray:
 # ---- the covariance --------------------------------------------------------------------------------------------------
 
 
-def by_covariance(rows: Rows, backend: str) -> Spectrum:
+def by_covariance(rows: Rows) -> Spectrum:
     """From the eigenvectors of the covariance, or of the rows' products with each other where there are fewer rows than
     features. Variances below 1e-16 of the largest (float64; 1e-7 of it in float32) are noise."""
     if rows.n < rows.f:
-        return _by_products(rows, backend)
-    moments = Moments(rows.f, get_backend(backend))
+        return _by_products(rows)
+    moments = Moments(rows.f, rows.backend)
     moments.add(rows.X, rows.weight)
-    return of_moments(*moments.get(), rows.n, backend)
+    return of_moments(*moments.get(), rows.n, rows.backend)
 
 
-def of_moments(count: float, mean: np.ndarray, gram: np.ndarray, rows: int, backend: str) -> Spectrum:
+def of_moments(count: float, mean: np.ndarray, gram: np.ndarray, rows: int, backend: Backend) -> Spectrum:
     """From the sum of weights, the mean and the Gram matrix about it (f, f)."""
-    values, vectors = eigh(gram / (count - 1), validate=False, backend=backend)
+    values, vectors = eigh(gram / (count - 1), validate=False, backend=backend.name)
     rank = min(rows, len(mean))
     variance = np.maximum(values[::-1][:rank], 0)
     total = float(np.trace(gram)) / (count - 1)
@@ -142,24 +143,24 @@ def of_moments(count: float, mean: np.ndarray, gram: np.ndarray, rows: int, back
     return Spectrum(count, rows, mean, variance, total, axes, _EPSILON * len(mean) * float(variance[0]))
 
 
-def _by_products(rows: Rows, backend: str) -> Spectrum:
-    mean, n = rows.mean(), len(rows.X)
-    products = np.zeros((n, n))
+def _by_products(rows: Rows) -> Spectrum:
+    mean, n, xp, home = rows.mean(), len(rows.X), rows.xp, rows.backend.home
+    products = xp.zeros((n, n))
     for columns in _slices(rows.f, n):
         piece = rows.centred(mean, columns=columns)
         products += piece @ piece.T
-    values, vectors = eigh(products, validate=False, backend=backend)
+    values, vectors = eigh(products, validate=False, backend=rows.backend.name)
     variance = np.zeros(rows.n)  # that of rows which are repeated is zero
-    variance[:n] = np.maximum(values[::-1], 0) / (rows.count - 1)
+    variance[:n] = np.maximum(home(values)[::-1], 0) / (rows.count - 1)
 
     def axes(k: int) -> np.ndarray:
-        along = np.zeros((rows.f, k))
+        along = xp.zeros((rows.f, k))
         for columns in _slices(rows.f, n):
             along[columns, :n] = rows.centred(mean, columns=columns).T @ vectors[:, ::-1][:, :k]
-        return _oriented(_orthonormal(along, np.sqrt(variance[:k] * (rows.count - 1))).T)
+        return _oriented(_orthonormal(home(along), np.sqrt(variance[:k] * (rows.count - 1))).T)
 
     least = _EPSILON * n * float(variance[0])
-    return Spectrum(rows.count, rows.n, mean, variance, float(variance.sum()), axes, least)
+    return Spectrum(rows.count, rows.n, home(mean), variance, float(variance.sum()), axes, least)
 
 
 def _orthonormal(columns: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -177,64 +178,65 @@ def _orthonormal(columns: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 # ---- singular values -------------------------------------------------------------------------------------------------
 
 
-def by_singular_values(rows: Rows, backend: str) -> Spectrum:
+def by_singular_values(rows: Rows) -> Spectrum:
     """From the singular values of the centred data, in float64: small variances are as exact as large ones. Takes a
     float64 copy of the data."""
-    mean, n = rows.mean(), min(rows.n, rows.f)
+    mean, n, xp, home, backend = rows.mean(), min(rows.n, rows.f), rows.xp, rows.backend.home, rows.backend.name
     data = rows.centred(mean)
     if len(data) < n:
-        data = np.concatenate([data, np.zeros((n - len(data), rows.f))])
+        data = xp.concatenate([data, xp.zeros((n - len(data), rows.f))])
     if len(data) >= rows.f:
-        _, values, right = svd(np.linalg.qr(data, mode="r"), validate=False, backend=backend)
+        _, values, right = svd(xp.linalg.qr(data, mode="r"), validate=False, backend=backend)
 
         def axes(k: int) -> np.ndarray:
-            return np.ascontiguousarray(right[:k])
+            return np.ascontiguousarray(home(right[:k]))
     else:
-        basis, triangle = np.linalg.qr(data.T)
+        basis, triangle = xp.linalg.qr(data.T)
         left, values, _ = svd(triangle, validate=False, backend=backend)
 
         def axes(k: int) -> np.ndarray:
-            return _oriented((basis @ left[:, :k]).T)
+            return _oriented(home(basis @ left[:, :k]).T)
 
-    variance = values**2 / (rows.count - 1)
+    variance = home(values) ** 2 / (rows.count - 1)
     least = (_EPSILON * max(rows.n, rows.f)) ** 2 * float(variance[0])
-    return Spectrum(rows.count, rows.n, mean, variance, float(variance.sum()), axes, least)
+    return Spectrum(rows.count, rows.n, home(mean), variance, float(variance.sum()), axes, least)
 
 
 # ---- random projections ----------------------------------------------------------------------------------------------
 
 
-def by_random_projections(rows: Rows, k: int, oversamples: int, powers: int | None, seed: int, backend: str) -> Spectrum:
+def by_random_projections(rows: Rows, k: int, oversamples: int, powers: int | None, seed: int) -> Spectrum:
     """The first k from a random subspace of k + oversamples dimensions, multiplied again and again by the covariance and
     made orthonormal (Halko, Martinsson & Tropp 2011, algorithms 4.4 and 5.3). powers: how often beside the first time; None
     until the k variances settle to a ten-millionth of each, 30 times at most. Takes a copy of the data."""
-    mean, width, f = rows.mean(), min(k + oversamples, rows.n, rows.f), rows.f
-    data, total = np.empty_like(rows.X), 0.0
+    mean, width, f, xp, backend = rows.mean(), min(k + oversamples, rows.n, rows.f), rows.f, rows.xp, rows.backend
+    data, total = xp.empty_like(rows.X), 0.0
     for part in _slices(len(data), f):
         piece = rows.centred(mean, part)
-        total += float(np.vdot(piece, piece))
+        total += float(xp.vdot(piece, piece))
         data[part] = piece
-    subspace, before = _normals(f, width, seed, backend), np.full(k, np.inf)
+    subspace, before = backend.keep(_normals(f, width, seed, backend)), np.full(k, np.inf)
     for _ in range((_MOST_POWERS if powers is None else powers) + 2):
-        subspace = np.linalg.qr(subspace)[0]
-        image = np.zeros((f, width))
+        subspace = xp.linalg.qr(subspace)[0]
+        image = xp.zeros((f, width))
         for part in _slices(len(data), f):
             image += data[part].T @ (data[part] @ subspace.astype(data.dtype))
-        values, vectors = eigh(subspace.T @ image / (rows.count - 1), validate=False, backend=backend)
-        variance, turned = np.maximum(values[::-1][:k], 0), subspace @ vectors[:, ::-1][:, :k]
+        values, vectors = eigh(subspace.T @ image / (rows.count - 1), validate=False, backend=backend.name)
+        variance, turned = np.maximum(backend.home(values)[::-1][:k], 0), subspace @ vectors[:, ::-1][:, :k]
         settled = powers is None and (np.abs(variance - before) <= _SETTLED * variance).all()
         if settled or not math.isfinite(total):
             break
         before, subspace = variance, image
-    return Spectrum(rows.count, rows.n, mean, variance, total / (rows.count - 1), lambda k: _oriented(turned[:, :k].T))
+    mean, axes = backend.home(mean), backend.home(turned)
+    return Spectrum(rows.count, rows.n, mean, variance, total / (rows.count - 1), lambda k: _oriented(axes[:, :k].T))
 
 
-def _normals(n: int, width: int, seed: int, backend: str) -> np.ndarray:
+def _normals(n: int, width: int, seed: int, backend: Backend) -> np.ndarray:
     plan = Plan("normals", "float64")
     plan.output("z", "rows", width)
     plan.call("normal_forward", z="z", stream=STREAMS["projection"])
     z = np.empty((n, width))
-    get_backend(backend).bind(plan, n, {}).run({"z": z}, Clock(rows=n, seed=seed))
+    backend.bind(plan, n, {}).run({"z": z}, Clock(rows=n, seed=seed))
     return z
 
 

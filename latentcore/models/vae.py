@@ -28,8 +28,9 @@ class VAE(NeuralModel):
     kl_warmup: epochs over which it rises from 0. free_bits: nats that each dimension may use uncharged (Kingma et al. 2016).
     importance_samples: k of the importance-weighted objective; 1 is the usual bound. dtype: "float32" or "float64".
     epochs, batch_size, learning_rate (a number, or a function of the epoch), weight_decay (decoupled) and max_grad_norm
-    (global norm) are for training with Adam. backend: "auto", "cpu" or "reference". random_state: a seed, or None to draw
-    one, kept as ``seed_``.
+    (global norm) are for training with Adam. backend: "cpu", "cuda", "cuda:tf32" (products of float32
+    matrices in that precision), "reference", or "auto": where the data lies. random_state: a seed, or None to draw one, kept
+    as ``seed_``.
     """
 
     code_width = 2
@@ -216,9 +217,10 @@ class VAE(NeuralModel):
         return {"loss": float(loss), "recon": float(recon), "kl": float(kl)}
 
     def _evaluate(self, X: np.ndarray, samples: int, clock: Clock, row: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """The outputs of "evaluate" for rows X, in main memory."""
         plan = self._plan("evaluate", samples=samples, rowwise=row is not None)
         inputs = {"x": X} if row is None else {"x": X, "row": row}
-        return self._run(plan, inputs, len(X), clock)
+        return {name: self._backend.home(array) for name, array in self._run(plan, inputs, len(X), clock).items()}
 
     # ---- functions -------------------------------------------------------------------------------------------------
 
@@ -246,7 +248,8 @@ class VAE(NeuralModel):
             out = self._evaluate(X, samples, Clock(seed=seed, sample=first))
             log_w = (out["log_ratio"] - out["recon"]).reshape(len(X), samples)
             bound = np.logaddexp(bound, np.logaddexp.reduce(log_w, 1))
-        return bound - math.log(total)
+        bound -= math.log(total)
+        return bound if type(X) is np.ndarray else self._backend.keep(bound)
 
     def loss_and_gradients(self, X: Any, noise: Any = None, random_state: Any = 0) -> tuple[float, dict[str, np.ndarray]]:
         """The training objective on the rows of X, a mean in nats, and its gradient with respect to every parameter, by
@@ -260,7 +263,8 @@ class VAE(NeuralModel):
         if noise is None:
             inputs["row"] = np.arange(len(X), dtype=np.uint32)
         else:
-            inputs["noise"] = check_array(noise, "noise", self._network.dtype, features=self._network.latent_dim)
+            width, dtype = self._network.latent_dim, self._network.dtype
+            inputs["noise"] = check_array(noise, "noise", dtype, features=width, device=self._device)
             if len(inputs["noise"]) != len(X) * samples:
                 raise ValueError(f"noise: expected {len(X) * samples} rows, got {len(inputs['noise'])}")
         return self._gradients(plan, inputs, Clock(rows=len(X), seed=check_seed(random_state)))

@@ -33,7 +33,8 @@ def inside_clamp(v: np.ndarray) -> np.ndarray:
     return ((v >= LOGVAR_MIN) & (v <= LOGVAR_MAX)) * 1.0
 
 
-def signs(rows: np.ndarray) -> np.ndarray:
-    """+1 or -1 for each row: what makes its entry of largest magnitude, the first of equals, positive."""
-    largest = np.take_along_axis(rows, np.abs(rows).argmax(-1)[..., None], -1)[..., 0]
-    return np.where(largest < 0, rows.dtype.type(-1), rows.dtype.type(1))
+def signs(rows: np.ndarray, xp=np) -> np.ndarray:
+    """+1 or -1 for each row: what makes its entry of largest magnitude, the first of equals, positive. xp: the module of
+    the array."""
+    largest = xp.take_along_axis(rows, abs(rows).argmax(-1)[..., None], -1)[..., 0]
+    return xp.where(largest < 0, rows.dtype.type(-1), rows.dtype.type(1))
