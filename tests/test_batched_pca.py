@@ -217,7 +217,7 @@ def test_wrong_calls() -> None:
         ({"n_components": 0}, "n_components: expected an integer from 1 to 3, got 0"),
         ({"n_components": 4}, "n_components: expected an integer from 1 to 3, got 4"),
         ({"svd_solver": "randomized"}, "svd_solver: expected one of 'auto', .*, got 'randomized'"),
-        ({"backend": "cuda"}, "backend: expected one of auto, .*, got 'cuda'"),
+        ({"backend": "gpu"}, "backend: expected one of auto, .*, got 'gpu'"),
     ]:
         with pytest.raises(ValueError, match=says):
             lc.BatchedPCA(**parameters).fit(X)

@@ -361,7 +361,7 @@ WRONG: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "batch_size": (lambda m: m.set_params(batch_size=0).fit(X), ValueError, "batch_size: expected .* at least 1, got 0"),
     "progress": (lambda m: m.fit(X, progress=3), TypeError, "progress: expected True or False, got 3"),
     "whiten": (lambda m: m.set_params(whiten=3).fit(X), TypeError, "whiten: expected True or False, got 3"),
-    "backend": (lambda m: m.set_params(backend="cuda").fit(X), ValueError, "backend: expected one of .*, got 'cuda'"),
+    "backend": (lambda m: m.set_params(backend="gpu").fit(X), ValueError, "backend: expected one of .*, got 'gpu'"),
     "merge what": (lambda m: m.merge(lc.PCA()), TypeError, r"other: expected an IncrementalPCA, got PCA\(\)"),
     "merge nothing": (lambda m: m.merge(lc.IncrementalPCA()), ValueError, "this IncrementalPCA has no components yet: .*"),
     "merge features": (

@@ -36,7 +36,7 @@ def lies_on_gpu(value: Any) -> bool:
 def empty_beside(device: Any, arrays: Iterable[Any]) -> Callable[..., Any]:
     """What makes the outputs of a call from a shape and a dtype: on the device (None: there is none) if any of these arrays
     of the caller's lies there, else in main memory."""
-    return device.xp.empty if device is not None and any(map(device.owns, arrays)) else np.empty  # type: ignore[no-any-return]
+    return device.xp.empty if device is not None and any(map(device.owns, arrays)) else np.empty
 
 
 class Bound(ABC):

@@ -74,7 +74,7 @@ class CudaBackend(Backend):
         return self.device.stream()  # type: ignore[no-any-return]
 
     def keep(self, array: np.ndarray) -> np.ndarray:
-        return array if self.device.owns(array) else self.xp.asarray(array)  # type: ignore[no-any-return]
+        return array if self.device.owns(array) else self.xp.asarray(array)
 
     def home(self, array: np.ndarray) -> np.ndarray:
         return self.device.read(array) if self.device.owns(array) else array

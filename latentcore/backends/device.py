@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -123,7 +124,8 @@ class CupyDevice:
         return value
 
     def stream(self) -> int:
-        return int(self.cupy.cuda.get_current_stream().ptr)
+        pointer = int(self.cupy.cuda.get_current_stream().ptr)
+        return pointer if pointer != self.cupy.cuda.runtime.streamPerThread else -threading.get_ident()
 
     def solving(self) -> AbstractContextManager[Any]:
         import cupyx

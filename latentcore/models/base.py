@@ -102,9 +102,7 @@ class Model(Estimator, ABC):
 
     def _check_codes(self, z: Any, name: str = "z", validate: bool = True) -> np.ndarray:
         self._check_fitted()
-        return check_array(
-            z, name, self._dtype, features=self._code_features, validate=validate, device=self._device
-        )
+        return check_array(z, name, self._dtype, features=self._code_features, validate=validate, device=self._device)
 
     @abstractmethod
     def fit(self, X: Any, y: Any = None) -> Any:

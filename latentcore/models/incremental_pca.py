@@ -173,7 +173,7 @@ class IncrementalPCA(PCA):
         return self
 
     def _chunks(self, X: Any, sample_weight: Any, known: Moments | None = None) -> tuple[Iterator[Chunk], int | None]:
-        """Checked pieces of X and their weights, and how many rows they will be, if that is known. known: the rows so far."""
+        """Checked pieces of X and their weights, and how many rows they will be, if that is known. known: all so far."""
         size = None if self.batch_size is None else check_int(self.batch_size, "batch_size", 1)
         name, features = type(self).__name__, known.features if known else None
         engines = [known.backend] if known else []
@@ -190,7 +190,10 @@ class IncrementalPCA(PCA):
             self._check_components(array.shape[1], True)
             for begin in range(0, len(array), step):
                 rows = slice(begin, begin + step)
-                yield check_array(array[rows], what, dtype, device=engines[0].device), None if weights is None else weights[rows]
+                yield (
+                    check_array(array[rows], what, dtype, device=engines[0].device),
+                    None if weights is None else weights[rows],
+                )
 
         if hasattr(X, "__next__"):
             if sample_weight is not None:
@@ -278,7 +281,7 @@ class IncrementalPCA(PCA):
 
     def _move(self, backend: Backend) -> None:
         with self._turn():
-            known = vars(self).get("_moments")
+            known: Moments | None = vars(self).get("_moments")
             if known is not None and self._stale:
                 moments = Moments(known.features, backend)
                 moments.put(*known.get(), known.rows)

@@ -12,9 +12,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # cases, numerics, and the cases of each op
 
-from kernels import the_backend
+from kernels import ON_GPU, the_backend
 
-ON_GPU = os.environ.get("LATENTCORE_TEST_DEVICE") == "cuda"
 _interpreted: set[str] = set()
 _usage: dict[str, dict[int, tuple[int, int]]] = {}
 _variants: Counter[str] = Counter()

@@ -6,6 +6,7 @@ TRITON_INTERPRET=1 and NUMBA_ENABLE_CUDASIM=1 must be set before anything is imp
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,17 @@ class Pointer:
 
 class InterpretedDevice:
     """Runs every launch at once, on the CPU. What is allocated holds NaN, as nothing may count on zeros but states."""
+
+    xp: Any = np
+
+    def take(self, value: Any) -> Any:
+        return value if self.owns(value) else None
+
+    def stream(self) -> int:
+        return 0
+
+    def solving(self) -> AbstractContextManager[Any]:
+        return nullcontext()
 
     def zeros(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize

@@ -13,6 +13,7 @@ from numerics import Values, assert_same_bits, error_ratio
 from latentcore.backends.cuda import CudaBackend
 from latentcore.plan import Buffer, Plan
 
+ON_GPU = os.environ.get("LATENTCORE_TEST_DEVICE") == "cuda"
 SPARE = 3  # rows that a plan is bound to beyond those of the run
 
 
@@ -95,8 +96,8 @@ def assert_agrees(case: Case, dtype: str, backend: CudaBackend) -> dict[str, flo
 
 
 def the_backend() -> CudaBackend:
-    """On the GPU if ``LATENTCORE_TEST_DEVICE`` is "cuda", else interpreted."""
-    if os.environ.get("LATENTCORE_TEST_DEVICE") == "cuda":
+    """On the GPU, or interpreted."""
+    if ON_GPU:
         from latentcore.backends.device import CupyDevice
 
         return CudaBackend(CupyDevice())
