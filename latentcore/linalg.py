@@ -34,8 +34,8 @@ def svd(A: Any, *, compute_uv: bool = True, validate: bool = True, backend: str 
     section 8.6). A matrix's result does not depend on the others, nor on the number of threads: the same bits. Where
     min(m, n) > 1024, numpy.linalg.svd does the work, by the same rules but for that promise.
 
-    backend: "auto" works where A lies, "cuda" on the GPU: by Jacobi's method, a block of threads for each matrix, and where a
-    matrix is too large for that by cuSOLVER. Results lie where A does.
+    backend: "auto" works where A lies, "cuda" on the GPU: by Jacobi's method, a block of threads for each matrix, and by
+    cuSOLVER where a matrix is too large for that. Results lie where A does.
 
     Raises TypeError for what is no dense array of float32, float64, integers or bools (float16 is refused, as NumPy does);
     ValueError for complex numbers and fewer than two dimensions; ValueError for NaN or infinity, naming the first matrix

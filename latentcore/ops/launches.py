@@ -189,6 +189,12 @@ def _emitters() -> dict[str, Callable[..., None]]:
     return found
 
 
+def _emitter(name: str) -> Callable[..., None]:
+    if name not in _emitters():
+        raise NotImplementedError(f"backend 'cuda': {name} has no GPU kernel")
+    return _emitters()[name]
+
+
 def launches_of(plan: Any, capacity: int, precision: str = "ieee") -> list[Launch]:
     """The launches of one run of a plan. Raises NotImplementedError for an op without a GPU kernel."""
     emit = Emitter(capacity, precision)
@@ -202,9 +208,9 @@ def launches_of(plan: Any, capacity: int, precision: str = "ieee") -> list[Launc
         ]
         emit.calls = tuple(group)
         if name == _GROUPED:
-            _emitters()[name](emit, bound)
+            _emitter(name)(emit, bound)
         else:
-            _emitters()[name](emit, **functools.reduce(lambda a, b: a | b, bound))
+            _emitter(name)(emit, **functools.reduce(lambda a, b: a | b, bound))
     return emit.launches
 
 

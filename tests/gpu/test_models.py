@@ -37,7 +37,7 @@ class Place:
 
     def read(self, array: Any) -> np.ndarray:
         """An array of the device or of NumPy's as NumPy's."""
-        return self.place.read(array) if type(array) is self.kind else array
+        return self.device.read(array) if type(array) is self.kind else array
 
 
 class Foreign:
