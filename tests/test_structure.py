@@ -87,7 +87,9 @@ def test_every_op_has_its_whole_home() -> None:
     kernels = {path.stem for path in (CSRC / "ops").glob("*.cpp")}
     tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py")}
     assert references
+    gpu = {path.stem.removesuffix("_cuda") for path in (PACKAGE / "ops").glob("*_cuda.py")}
     assert references == kernels
+    assert references <= gpu
     assert references <= tests
 
 
