@@ -15,6 +15,7 @@ from .ops import OPS, Dim
 from .ops.launches import launches_of
 from .plan import Plan
 
+_PRECISIONS = "ieee", "tf32"
 _ROWS = 128  # that plans are bound to; kernels do not depend on it
 _DATA_ROWS = 60000, 59999  # of a training set: of a multiple of 16, kernels know that it is one
 _FEATURES = 784, 100
@@ -30,7 +31,7 @@ def write_kernels(folder: Path, archs: Sequence[int], models: Iterable[Model] = 
 
 def variants_of(plans: Iterable[Plan]) -> list[Variant]:
     """What these plans launch, each once."""
-    launches = (launch for plan in plans for launch in launches_of(plan, _ROWS))
+    launches = (launch for plan in plans for each in _PRECISIONS for launch in launches_of(plan, _ROWS, each))
     return list(dict.fromkeys(map(variant_of, launches)))
 
 
