@@ -19,6 +19,7 @@ from ..ops.launches import (
     OFFSET,
     PITCH,
     ROWS,
+    SCRATCH,
     STATUS,
     STEP,
     Emitter,
@@ -32,7 +33,7 @@ from .binaries import ALIGNED
 from .device import Device
 
 _LINE = 256  # what the buffers of the arena are aligned to, in bytes
-_ENDING = {"objective_forward", "gather_forward"}  # what may end a run early
+_ENDING = {"objective_forward", "gather_forward", "affine_forward"}  # what may end a run early
 
 
 class CudaBackend(Backend):
@@ -102,6 +103,8 @@ class CudaBound(Bound):
             shape = _shape(b, capacity)
             piece = arena[end - size : end - size + prod(shape) * np.dtype(b.dtype).itemsize]
             self._fixed[b.name] = piece.view(b.dtype).reshape(shape)
+        for operand in (o for launch in self._launches for o in launch.operands() if o.name.startswith(SCRATCH)):
+            self._fixed[operand.name] = device.zeros((operand.dims[0][0],), operand.dtype)
         self._external = [b for b in plan.buffers.values() if b.role in ("input", "output")]
         self._staged: dict[str, Any] = {}
         self._recorded: tuple[tuple[int, ...], Callable[[], None]] | None = None
@@ -165,4 +168,4 @@ class CudaBound(Bound):
         if status == NOT_FINITE:
             raise NonFiniteError("objective_forward")
         if status:
-            raise IndexError("gather_forward: a row number lies outside the data")
+            raise IndexError("a row number lies outside the data")

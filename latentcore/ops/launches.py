@@ -138,11 +138,17 @@ class Emitter:
         """precision: of the products of float32 matrices, "ieee" or "tf32"."""
         self.capacity, self.precision = capacity, precision
         self.launches: list[Launch] = []
+        self._scratches = 0
         self.calls: tuple[int, ...] = ()
 
     def most(self, size: int) -> int:
         """The largest value of a size."""
         return size if size >= 0 else -size * self.capacity
+
+    def scratch(self, elements: int) -> Operand:
+        """Memory for float64 numbers that one launch leaves to the next."""
+        self._scratches += 1
+        return Operand(f"{SCRATCH}{self._scratches}", "float64", ((elements, ""),))
 
     def __call__(self, kernel: Kernel, *grid: int, threads: int = 128, **arguments: Any) -> None:
         """Appends a launch. The clock is given to a kernel that has a parameter `clock`. Nothing is launched over an empty
@@ -167,6 +173,7 @@ class Emitter:
 
 
 CLOCK = Operand("clock:", "int64", ((CLOCK_SIZE, ""),))
+SCRATCH = "scratch:"  # what the names of such operands begin with
 
 
 def round_up(n: int, to: int) -> int:

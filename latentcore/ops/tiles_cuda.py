@@ -1,4 +1,4 @@
-"""Tiles of matrices: the kernels whose work is of one element at a time cut their arrays into these."""
+"""Tiles of matrices, which the kernels whose work is of one element at a time cut their arrays into; sums of vectors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from .elementary_cuda import extent
 from .launches import Emitter, Operand, device_function, divide_up, tl
 
 _ELEMENTS, _WIDEST = 512, 128  # of a tile
+WHOLE = 1024  # the widest rows that a tile holds whole, in kernels that sum them
+BLOCK = 1024  # elements of a vector that one program takes at a time
 
 
 def power_of_two(n: int) -> int:
@@ -13,10 +15,10 @@ def power_of_two(n: int) -> int:
     return 1 << max(0, n - 1).bit_length()
 
 
-def tile_of(width: int) -> tuple[int, int]:
-    """(rows, columns) of a tile of a matrix of that width, powers of two; at least four columns."""
-    columns = min(_WIDEST, power_of_two(max(width, 4)))
-    return _ELEMENTS // columns, columns
+def tile_of(width: int, widest: int = _WIDEST) -> tuple[int, int]:
+    """(rows, columns) of a tile of a matrix of that width, powers of two; at least four columns, at most `widest`."""
+    columns = min(widest, power_of_two(max(width, 4)))
+    return max(1, _ELEMENTS // columns), columns
 
 
 def tiles_of(emit: Emitter, matrix: Operand) -> tuple[tuple[int, int], dict[str, int]]:
@@ -37,3 +39,13 @@ def tile(clock, r, width, M: tl.constexpr, W: tl.constexpr):
 def places(m, j, width):
     """Where the elements of rows m and columns j lie in a matrix width wide."""
     return m.to(tl.int64)[:, None] * width + j[None, :]
+
+
+@device_function
+def sum_of(values, n, BLOCK: tl.constexpr):
+    """The sum of n float64 numbers, by one program."""
+    total = tl.zeros((BLOCK,), tl.float64)
+    for begin in range(0, n, BLOCK):
+        place = begin + tl.arange(0, BLOCK)
+        total += tl.load(values + place, place < n, other=0.0)
+    return tl.sum(total, 0)
