@@ -50,9 +50,7 @@ def gaussian_forward_rows(
 
 
 @triton_kernel
-def gaussian_backward_variance_sum(
-    clock, dw, dlog_variance, weight, n, samples, BLOCK: tl.constexpr, PITCH: tl.constexpr
-):
+def gaussian_backward_variance_sum(clock, dw, dlog_variance, weight, n, samples, BLOCK: tl.constexpr, PITCH: tl.constexpr):
     """The sum, in the only element of a weight that is not padding."""
     count = extent(clock, n)
     total = tl.zeros((BLOCK,), tl.float64)

@@ -41,7 +41,7 @@ def importance_forward_rows(
         w = _log_weights(loss, log_ratio, now, m, begin + lane, samples, mask)
         total += tl.where(mask, exp(w - largest[:, None]), 0.0)
     sums = tl.sum(total, 1)
-    # In float64 this logarithm is exact to the last place on a GPU too, and knows NaN.
+    # In float64 this logarithm is good to the last place on a GPU too, and knows NaN.
     tl.store(bound + m, log_samples - largest - tl.log(sums), inside)
     if weight is not None:
         scale = 1.0 / sums

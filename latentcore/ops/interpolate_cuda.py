@@ -26,8 +26,7 @@ def _arctangent(z):
     y = y * z + -0.04547284086161977
     y = y * z + 0.06366197723655333
     y = y * z + -0.10610329539459616
-    y = y * z + 0.3183098861837907
-    return y
+    return y * z + 0.3183098861837907
 
 
 @device_function
@@ -41,21 +40,21 @@ def _half_turns(y, x):
 
 
 @device_function
-def _ends(a, b, m, inside, j, l):
+def _ends(a, b, m, inside, j, width):
     """A tile of both ends, in float64."""
-    mask = inside[:, None] & (j < l)[None, :]
-    place = places(m, j, l)
+    mask = inside[:, None] & (j < width)[None, :]
+    place = places(m, j, width)
     return tl.load(a + place, mask, other=0.0).to(tl.float64), tl.load(b + place, mask, other=0.0).to(tl.float64)
 
 
 @device_function
-def _arc(a, b, m, inside, l, M: tl.constexpr, W: tl.constexpr):
+def _arc(a, b, m, inside, width, M: tl.constexpr, W: tl.constexpr):
     """Of the rows' pairs of ends: both lengths, the angle in turns (Kahan 2006: good for every angle), its cosine and
     sine, and whether the arc is taken as straight, when the others say nothing."""
     lane = tl.arange(0, W)
     aa, bb = tl.zeros((M, W), tl.float64), tl.zeros((M, W), tl.float64)
-    for begin in range(0, l, W):
-        u, v = _ends(a, b, m, inside, begin + lane, l)
+    for begin in range(0, width, W):
+        u, v = _ends(a, b, m, inside, begin + lane, width)
         aa += u * u
         bb += v * v
     length_a, length_b = tl.sqrt(tl.sum(aa, 1)), tl.sqrt(tl.sum(bb, 1))
@@ -63,8 +62,8 @@ def _arc(a, b, m, inside, l, M: tl.constexpr, W: tl.constexpr):
     fine = (length_a > 0) & (length_a < infinity) & (length_b > 0) & (length_b < infinity)
     length_a, length_b = tl.where(fine, length_a, 1.0), tl.where(fine, length_b, 1.0)
     apart, along = tl.zeros((M, W), tl.float64), tl.zeros((M, W), tl.float64)
-    for begin in range(0, l, W):
-        u, v = _ends(a, b, m, inside, begin + lane, l)
+    for begin in range(0, width, W):
+        u, v = _ends(a, b, m, inside, begin + lane, width)
         u, v = u / length_a[:, None], v / length_b[:, None]
         apart += (u - v) * (u - v)
         along += (u + v) * (u + v)
@@ -74,29 +73,29 @@ def _arc(a, b, m, inside, l, M: tl.constexpr, W: tl.constexpr):
 
 
 @triton_kernel
-def interpolate_forward_rows(clock, y, a, b, t, r, l, SPHERICAL: tl.constexpr, M: tl.constexpr, W: tl.constexpr):
+def interpolate_forward_rows(clock, y, a, b, t, r, width, SPHERICAL: tl.constexpr, M: tl.constexpr, W: tl.constexpr):
     """y = (the weight of 1 - t) a + (the weight of t) b."""
     m = tl.program_id(0) * M + tl.arange(0, M)
     inside = m < extent(clock, r)
     to_b = tl.load(t + m, inside, other=0.0).to(tl.float64)
     weight_a, weight_b = 1.0 - to_b, to_b
     if SPHERICAL:
-        _, _, turns, _, sine, straight = _arc(a, b, m, inside, l, M, W)
+        _, _, turns, _, sine, straight = _arc(a, b, m, inside, width, M, W)
         _, sine_a = cos_sin_2pi(weight_a * turns)
         _, sine_b = cos_sin_2pi(weight_b * turns)
         weight_a, weight_b = tl.where(straight, weight_a, sine_a / sine), tl.where(straight, weight_b, sine_b / sine)
     kind = y.dtype.element_ty
-    for begin in range(0, l, W):
+    for begin in range(0, width, W):
         j = begin + tl.arange(0, W)
-        mask = inside[:, None] & (j < l)[None, :]
-        place = places(m, j, l)
+        mask = inside[:, None] & (j < width)[None, :]
+        place = places(m, j, width)
         from_a = weight_a.to(kind)[:, None] * tl.load(a + place, mask, other=0.0)
         tl.store(y + place, from_a + weight_b.to(kind)[:, None] * tl.load(b + place, mask, other=0.0), mask)
 
 
 @triton_kernel
 def interpolate_backward_rows(
-    clock, da, db, dy, a, b, t, r, l, SPHERICAL: tl.constexpr, M: tl.constexpr, W: tl.constexpr
+    clock, da, db, dy, a, b, t, r, width, SPHERICAL: tl.constexpr, M: tl.constexpr, W: tl.constexpr
 ):
     """dy times the weights, and on an arc what comes through its angle."""
     m = tl.program_id(0) * M + tl.arange(0, M)
@@ -106,29 +105,29 @@ def interpolate_backward_rows(
     to_a = 1.0 - to_b
     weight_a, weight_b = to_a, to_b
     if SPHERICAL:
-        length_a, length_b, turns, cosine, sine, straight = _arc(a, b, m, inside, l, M, W)
+        length_a, length_b, turns, cosine, sine, straight = _arc(a, b, m, inside, width, M, W)
         cosine_a, sine_a = cos_sin_2pi(to_a * turns)
         cosine_b, sine_b = cos_sin_2pi(to_b * turns)
         weight_a, weight_b = tl.where(straight, to_a, sine_a / sine), tl.where(straight, to_b, sine_b / sine)
         along_a, along_b = tl.zeros((M, W), tl.float64), tl.zeros((M, W), tl.float64)
-        for begin in range(0, l, W):
+        for begin in range(0, width, W):
             j = begin + lane
-            u, v = _ends(a, b, m, inside, j, l)
-            place = places(m, j, l)
-            g = tl.load(dy + place, inside[:, None] & (j < l)[None, :], other=0.0).to(tl.float64)
+            u, v = _ends(a, b, m, inside, j, width)
+            place = places(m, j, width)
+            g = tl.load(dy + place, inside[:, None] & (j < width)[None, :], other=0.0).to(tl.float64)
             along_a += g * u
             along_b += g * v
         slope_a = (to_a * cosine_a - weight_a * cosine) / sine
         slope_b = (to_b * cosine_b - weight_b * cosine) / sine
         bend = (tl.sum(along_a, 1) * slope_a + tl.sum(along_b, 1) * slope_b) / sine
-    for begin in range(0, l, W):
+    for begin in range(0, width, W):
         j = begin + lane
-        mask = inside[:, None] & (j < l)[None, :]
-        place = places(m, j, l)
+        mask = inside[:, None] & (j < width)[None, :]
+        place = places(m, j, width)
         g = tl.load(dy + place, mask, other=0.0).to(tl.float64)
         ga, gb = weight_a[:, None] * g, weight_b[:, None] * g
         if SPHERICAL:
-            u, v = _ends(a, b, m, inside, j, l)
+            u, v = _ends(a, b, m, inside, j, width)
             u, v = u / length_a[:, None], v / length_b[:, None]
             ga -= tl.where(straight[:, None], 0.0, bend[:, None] * (v - u * cosine[:, None]) / length_a[:, None])
             gb -= tl.where(straight[:, None], 0.0, bend[:, None] * (u - v * cosine[:, None]) / length_b[:, None])
@@ -139,7 +138,7 @@ def interpolate_backward_rows(
 def _forward(emit: Emitter, y: Operand, a: Operand, b: Operand, t: Operand, spherical: bool) -> None:
     m, w = tile_of(a.dims[1][0])
     emit(
-        interpolate_forward_rows, divide_up(emit.most(a.size(0)), m), y=y, a=a, b=b, t=t, r=a.size(0), l=a.dims[1][0],
+        interpolate_forward_rows, divide_up(emit.most(a.size(0)), m), y=y, a=a, b=b, t=t, r=a.size(0), width=a.dims[1][0],
         SPHERICAL=spherical, M=m, W=w,
     )  # fmt: skip
 
@@ -150,7 +149,7 @@ def _backward(
     m, w = tile_of(a.dims[1][0])
     emit(
         interpolate_backward_rows, divide_up(emit.most(a.size(0)), m), da=da, db=db, dy=dy, a=a, b=b, t=t, r=a.size(0),
-        l=a.dims[1][0], SPHERICAL=spherical, M=m, W=w,
+        width=a.dims[1][0], SPHERICAL=spherical, M=m, W=w,
     )  # fmt: skip
 
 

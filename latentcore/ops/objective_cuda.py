@@ -16,9 +16,7 @@ def _is_finite(x):
 
 
 @triton_kernel
-def objective_forward_row(
-    clock, metrics, recon, kl_dim, bound, beta, n, l, r, width, free_bits, BLOCK: tl.constexpr
-):
+def objective_forward_row(clock, metrics, recon, kl_dim, bound, beta, n, latent, r, width, free_bits, BLOCK: tl.constexpr):
     """The row of metrics, by one program. What ended a run first stays its reason."""
     iteration = tl.load(clock + _ITERATION)
     row = metrics + iteration * width
@@ -28,12 +26,12 @@ def objective_forward_row(
     value = mean
     if kl_dim is not None:
         dims, charged = tl.zeros((BLOCK,), tl.float64), tl.zeros((BLOCK,), tl.float64)
-        for begin in range(0, l, BLOCK):
+        for begin in range(0, latent, BLOCK):
             place = begin + tl.arange(0, BLOCK)
-            v = tl.load(kl_dim + place, place < l, other=0.0)
+            v = tl.load(kl_dim + place, place < latent, other=0.0)
             dims += v
-            charged += tl.where(place < l, tl.maximum(v, free_bits), 0.0)
-            tl.store(row + 3 + place, v, place < l)
+            charged += tl.where(place < latent, tl.maximum(v, free_bits), 0.0)
+            tl.store(row + 3 + place, v, place < latent)
         kl = tl.sum(dims, 0)
         value = mean + tl.load(beta + iteration) * tl.sum(charged, 0)
     if bound is not None:
@@ -55,7 +53,7 @@ def score_forward_rows(clock, score, recon, kl, r, samples, M: tl.constexpr, W: 
     for begin in range(0, samples, W):
         sample = begin + tl.arange(0, W)
         mask = inside[:, None] & (sample < samples)[None, :]
-        total += tl.load(recon + m[:, None] * samples + sample[None, :], mask, other=0.0)
+        total += tl.load(recon + places(m, sample, samples), mask, other=0.0)
     value = -tl.sum(total, 1) / samples
     if kl is not None:
         value -= tl.load(kl + m, inside, other=0.0)
@@ -69,7 +67,7 @@ def objective_forward(
     """One program."""
     emit(
         objective_forward_row, 1, metrics=metrics, recon=recon, kl_dim=kl_dim, bound=bound, beta=beta, n=recon.size(0),
-        l=kl_dim.size(0) if kl_dim else 0, r=bound.size(0) if bound else 0, width=metrics.size(1),
+        latent=kl_dim.size(0) if kl_dim else 0, r=bound.size(0) if bound else 0, width=metrics.size(1),
         free_bits=float(free_bits), BLOCK=BLOCK,
     )  # fmt: skip
 

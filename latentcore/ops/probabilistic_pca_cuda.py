@@ -24,7 +24,7 @@ def probabilistic_pca_forward_rows(
         v = tl.load(z + places(m, j, k), mask, other=0.0).to(tl.float64)
         by = tl.load(variance + j, j < k, other=1.0)
         codes += v * v / by[None, :]
-        logs += tl.log(by)  # in float64 exact to the last place on a GPU too, and knows 0
+        logs += tl.log(by)  # in float64 good to the last place on a GPU too, and knows 0
     total = constant + tl.sum(logs, 0) + tl.sum(codes, 1)
     if NOISY:
         residuals = tl.zeros((M, W), tl.float64)
