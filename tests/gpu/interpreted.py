@@ -29,6 +29,17 @@ def _patched(tensor: Any, scope: Any) -> None:
 interpreter._patch_lang_tensor = _patched
 
 
+def _dot(builder: Any, a: Any, b: Any, sums: Any, precision: Any, imprecise: Any) -> Any:
+    """One chain of multiply-adds over ascending k. The order of NumPy's product depends on where in the tile a row lies."""
+    result = sums.data.copy()
+    for k in range(b.data.shape[0]):
+        result += a.data[:, k, None] * b.data[k]
+    return interpreter.TensorHandle(result, sums.dtype.scalar)
+
+
+interpreter.InterpreterBuilder.create_dot = _dot
+
+
 class Pointer:
     """What the interpreter asks of a tensor, over a NumPy array."""
 
