@@ -135,22 +135,22 @@ def interpolate_backward_rows(
         tl.store(db + place, gb.to(db.dtype.element_ty), mask)
 
 
+def _rows(emit: Emitter, a: Operand) -> tuple[int, dict[str, int]]:
+    """The grid over blocks of rows, and the parameters r, width, M and W. Tiles of half the size: much is in float64."""
+    m, w = tile_of(a.size(1))
+    return divide_up(emit.most(a.size(0)), m // 2), {"r": a.size(0), "width": a.size(1), "M": m // 2, "W": w}
+
+
 def _forward(emit: Emitter, y: Operand, a: Operand, b: Operand, t: Operand, spherical: bool) -> None:
-    m, w = tile_of(a.dims[1][0])
-    emit(
-        interpolate_forward_rows, divide_up(emit.most(a.size(0)), m), y=y, a=a, b=b, t=t, r=a.size(0), width=a.dims[1][0],
-        SPHERICAL=spherical, M=m, W=w,
-    )  # fmt: skip
+    blocks, sizes = _rows(emit, a)
+    emit(interpolate_forward_rows, blocks, y=y, a=a, b=b, t=t, SPHERICAL=spherical, **sizes)
 
 
 def _backward(
     emit: Emitter, da: Operand, db: Operand, dy: Operand, a: Operand, b: Operand, t: Operand, spherical: bool
 ) -> None:
-    m, w = tile_of(a.dims[1][0])
-    emit(
-        interpolate_backward_rows, divide_up(emit.most(a.size(0)), m), da=da, db=db, dy=dy, a=a, b=b, t=t, r=a.size(0),
-        width=a.dims[1][0], SPHERICAL=spherical, M=m, W=w,
-    )  # fmt: skip
+    blocks, sizes = _rows(emit, a)
+    emit(interpolate_backward_rows, blocks, da=da, db=db, dy=dy, a=a, b=b, t=t, SPHERICAL=spherical, **sizes)
 
 
 LAUNCHES: dict[str, Callable[..., None]] = {

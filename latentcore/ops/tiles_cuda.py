@@ -6,7 +6,7 @@ from .elementary_cuda import extent
 from .launches import Emitter, Operand, device_function, divide_up, tl
 
 _ELEMENTS, _WIDEST = 512, 128  # of a tile
-WHOLE = 1024  # the widest rows that a tile holds whole, in kernels that sum them
+WHOLE = 512  # the widest rows that a tile holds whole, in kernels that sum them
 BLOCK = 1024  # elements of a vector that one program takes at a time
 
 
@@ -18,7 +18,7 @@ def power_of_two(n: int) -> int:
 def tile_of(width: int, widest: int = _WIDEST) -> tuple[int, int]:
     """(rows, columns) of a tile of a matrix of that width, powers of two; at least four columns, at most `widest`."""
     columns = min(widest, power_of_two(max(width, 4)))
-    return max(1, _ELEMENTS // columns), columns
+    return _ELEMENTS // columns, columns
 
 
 def tiles_of(emit: Emitter, matrix: Operand) -> tuple[tuple[int, int], dict[str, int]]:

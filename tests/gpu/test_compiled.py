@@ -28,6 +28,20 @@ BUDGETS = {
     "linear_backward_input_tile": (255, 65536),
     "linear_backward_weight_tile": (255, 65536),
     "linear_backward_update_tile": (255, 65536),
+    "affine_forward_tile": (160, 16384),
+    "bernoulli_forward_rows": (128, 128),
+    "gaussian_backward_variance_sum": (40, 64),
+    "gaussian_forward_rows": (56, 128),
+    "importance_backward_tile": (40, 0),
+    "importance_forward_rows": (72, 512),
+    "interpolate_backward_rows": (120, 128),
+    "interpolate_forward_rows": (72, 128),
+    "norm_forward_chunk": (56, 64),
+    "norm_forward_total": (40, 64),
+    "objective_forward_row": (80, 4096),
+    "probabilistic_pca_forward_rows": (88, 128),
+    "score_forward_rows": (56, 512),
+    "shift_forward_tile": (40, 0),
 }
 
 

@@ -14,7 +14,7 @@ CASES = [
     for kind in FORWARD
     for direction in ("forward", "backward")
     for shape, note, makers in [
-        ((3, 530), "", {}),
+        ((3, 150), "", {}),
         ((17, 17), "a path", {"t": steps}),
         ((7, 17), "0.001 from opposite", {"prepare": beside(-1, 0.001)}),
     ]
