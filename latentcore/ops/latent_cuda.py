@@ -8,7 +8,7 @@ from .kl_cuda import clamp_logvar, inside_clamp, kl_of
 from .launches import ITERATION, SAMPLE, Emitter, Operand, device_function, divide_up, tl, triton_kernel
 from .random_cuda import normal_tile
 from .reparameterize_cuda import deviation
-from .tiles_cuda import places, power_of_two, tile, tile_of, tiles_of
+from .tiles_cuda import elements_of, places, power_of_two, tile, tile_of, tiles_of
 
 _ITERATION, _SAMPLE = (tl.constexpr(ITERATION), tl.constexpr(SAMPLE)) if tl else (ITERATION, SAMPLE)
 
@@ -56,7 +56,7 @@ def latent_forward_tile(
             return
     m = (part - walkers) * M + tl.arange(0, M)
     q, s, known = m // samples, m % samples, m < rows * samples
-    kl_sums, ratio_sums = tl.zeros((M, W), tl.float64), tl.zeros((M, W), tl.float64)
+    kl_sums, ratio_sums = tl.zeros((M,), tl.float64), tl.zeros((M,), tl.float64)
     for begin in range(0, width, W):
         j = begin + tl.arange(0, W)
         inside, place = known[:, None] & (j < width)[None, :], places(q, j, 2 * width)
@@ -66,15 +66,15 @@ def latent_forward_tile(
         x = deviation(v) * e + mu
         tl.store(z + places(m, j, width), x, inside)
         if kl is not None:
-            kl_sums += kl_of(mu, v).to(tl.float64)
+            kl_sums += tl.sum(kl_of(mu, v).to(tl.float64), 1)
         if log_ratio is not None:  # log p(z) - log q(z | x), in which the constants cancel
             wide_e, wide_x = e.to(tl.float64), x.to(tl.float64)
             ratio = (wide_e * wide_e - wide_x * wide_x + v.to(tl.float64)) * 0.5
-            ratio_sums += tl.where(inside, ratio, 0.0)
+            ratio_sums += tl.sum(tl.where(inside, ratio, 0.0), 1)
     if kl is not None:
-        tl.store(kl + q, tl.sum(kl_sums, 1), known & (s == 0))
+        tl.store(kl + q, kl_sums, known & (s == 0))
     if log_ratio is not None:
-        tl.store(log_ratio + m, tl.sum(ratio_sums, 1), known)
+        tl.store(log_ratio + m, ratio_sums, known)
 
 
 @triton_kernel
@@ -86,20 +86,13 @@ def latent_backward_tile(
     rows, lane = extent(clock, r), tl.arange(0, M * S)
     q, begin = tl.program_id(0) * M + lane // S, tl.program_id(1) * W
     j = begin + tl.arange(0, W)
-    here = (q < rows)[:, None] & (j < width)[None, :]
-    place = places(q, j, 2 * width)
-    mu, raw = tl.load(h + place, here, other=0.0), tl.load(h + width + place, here, other=0.0)
-    v, factor = clamp_logvar(raw), tl.load(beta + tl.load(clock + _ITERATION))
-    d = deviation(v)
+    here, place = (q < rows)[:, None] & (j < width)[None, :], places(q, j, 2 * width)
+    factor = tl.load(beta + tl.load(clock + _ITERATION))
+    d = deviation(clamp_logvar(tl.load(h + width + place, here, other=0.0)))
+    if weight is not None:
+        mu = tl.load(h + place, here, other=0.0)
     to_mu = tl.zeros((M * S, W), h.dtype.element_ty)
     to_logvar = tl.zeros((M * S, W), h.dtype.element_ty)
-    if weight is None:  # the analytic KL, once for each row
-        by = tl.zeros((W,), tl.float64) + factor / rows
-        if kl_dim is not None:
-            by = tl.where(tl.load(kl_dim + j, j < width, other=0.0) < free_bits, 0.0, by)
-        once = tl.where((lane % S == 0)[:, None], by.to(h.dtype.element_ty)[None, :], 0.0)
-        to_mu = once * mu
-        to_logvar = once * 0.5 * expm1(v)
     for first in range(0, samples, S):
         s = first + lane % S
         m, known = q.to(tl.int64) * samples + s, (q < rows) & (s < samples)
@@ -113,11 +106,20 @@ def latent_backward_tile(
             to_logvar -= w * 0.5
         to_mu += g
         to_logvar += g * 0.5 * moved
-    to_logvar = to_logvar * inside_clamp(raw)
-    whole = tl.program_id(0) * M + tl.arange(0, M)
-    place, here = places(whole, j, 2 * width), (whole < rows)[:, None] & (j < width)[None, :]
-    tl.store(dh + place, tl.sum(tl.reshape(to_mu, (M, S, W)), 1), here)
-    tl.store(dh + width + place, tl.sum(tl.reshape(to_logvar, (M, S, W)), 1), here)
+    dmu, dlogvar = tl.sum(tl.reshape(to_mu, (M, S, W)), 1), tl.sum(tl.reshape(to_logvar, (M, S, W)), 1)
+
+    q = tl.program_id(0) * M + tl.arange(0, M)
+    here, place = (q < rows)[:, None] & (j < width)[None, :], places(q, j, 2 * width)
+    raw = tl.load(h + width + place, here, other=0.0)
+    if weight is None:  # the analytic KL
+        by = tl.zeros((W,), tl.float64) + factor / rows
+        if kl_dim is not None:
+            by = tl.where(tl.load(kl_dim + j, j < width, other=0.0) < free_bits, 0.0, by)
+        scale = by.to(h.dtype.element_ty)[None, :]
+        dmu += scale * tl.load(h + place, here, other=0.0)
+        dlogvar += scale * 0.5 * expm1(clamp_logvar(raw))
+    tl.store(dh + place, dmu, here)
+    tl.store(dh + width + place, dlogvar * inside_clamp(raw), here)
 
 
 @triton_kernel
@@ -137,13 +139,13 @@ def latent_forward(
 ) -> None:  # fmt: skip
     """Programs that walk the rows for kl_dim, then blocks of samples."""
     latent = z.size(1)
-    m, w = tile_of(latent)
+    m, w = tile_of(latent, dtype=z.dtype)
     dims = 1 if latent <= 128 else 8  # of a walker: many walkers, or whole sectors of memory
     walkers = 0 if kl_dim is None else divide_up(latent, dims)
     emit(
         latent_forward_tile, walkers + divide_up(emit.most(z.size(0)), m), z=z, kl_dim=kl_dim, kl=kl,
         log_ratio=log_ratio, h=h, noise=noise, row=row, r=h.size(0), width=latent, samples=samples, stream=stream,
-        walkers=walkers, N=512 // dims, J=dims, M=m, W=w, ALIGNED=latent % 4 == 0,
+        walkers=walkers, N=elements_of(h.dtype) // dims, J=dims, M=m, W=w, ALIGNED=latent % 4 == 0,
     )  # fmt: skip
 
 
@@ -153,7 +155,7 @@ def latent_backward(
 ) -> None:  # fmt: skip
     """Tiles of the halves of dh."""
     latent = dz.size(1)
-    m, w = tile_of(latent)
+    m, w = tile_of(latent, dtype=dz.dtype)
     side_by_side = min(m, 8, power_of_two(samples))
     m //= side_by_side
     emit(

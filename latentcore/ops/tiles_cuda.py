@@ -5,7 +5,7 @@ from __future__ import annotations
 from .elementary_cuda import extent
 from .launches import Emitter, Operand, device_function, divide_up, tl
 
-_ELEMENTS, _WIDEST = 512, 128  # of a tile
+_WIDEST = 128  # columns of a tile
 WHOLE = 512  # the widest rows that a tile holds whole, in kernels that sum them
 BLOCK = 1024  # elements of a vector that one program takes at a time
 
@@ -15,16 +15,21 @@ def power_of_two(n: int) -> int:
     return 1 << max(0, n - 1).bit_length()
 
 
-def tile_of(width: int, widest: int = _WIDEST) -> tuple[int, int]:
+def elements_of(dtype: str) -> int:
+    """How many elements a tile has: four of each thread, two in float64."""
+    return 512 if dtype == "float32" else 256
+
+
+def tile_of(width: int, widest: int = _WIDEST, dtype: str = "float32") -> tuple[int, int]:
     """(rows, columns) of a tile of a matrix of that width, powers of two; at least four columns, at most `widest`."""
     columns = min(widest, power_of_two(max(width, 4)))
-    return _ELEMENTS // columns, columns
+    return max(1, elements_of(dtype) // columns), columns
 
 
 def tiles_of(emit: Emitter, matrix: Operand) -> tuple[tuple[int, int], dict[str, int]]:
     """The grid over a matrix [r, width], tiles of rows first; and the parameters r, width, M and W of a kernel."""
     r, width = matrix.size(0), matrix.size(1)
-    m, w = tile_of(width)
+    m, w = tile_of(width, dtype=matrix.dtype)
     return (divide_up(emit.most(r), m), divide_up(width, w)), {"r": r, "width": width, "M": m, "W": w}
 
 

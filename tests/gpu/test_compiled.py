@@ -42,6 +42,16 @@ BUDGETS = {
     "probabilistic_pca_forward_rows": (88, 128),
     "score_forward_rows": (56, 512),
     "shift_forward_tile": (40, 0),
+    "draw_tile": (48, 2048),
+    "gather_tile": (48, 4096),
+    "kl_backward_tile": (40, 1024),
+    "kl_forward_rows": (48, 1024),
+    "latent_backward_tile": (88, 2048),
+    "latent_forward_tile": (104, 2048),
+    "posterior_tile": (40, 2048),
+    "reparameterize_backward_tile": (40, 1024),
+    "reparameterize_forward_tile": (40, 1024),
+    "shuffle_block": (24, 128),
 }
 
 
