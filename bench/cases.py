@@ -76,8 +76,7 @@ class Case:
             run = peer.training(self.network, parameters, rows, self.batch)
             return lambda: run(self.steps), losses
         call = peer.inference(self.network, parameters, self.function, rows)
-        output = call()
-        return call, np.array(output.numpy() if hasattr(output, "numpy") else output)
+        return call, peer.host(call())
 
     def verdicts(self, inputs: Inputs, evidence: dict[str, Any]) -> dict[str, str]:
         """Why a contestant is refused, by name; whoever passes is not in it. An epoch is judged by its mean loss alone,

@@ -59,7 +59,7 @@ class Decomposition:
     def prepare(self, peer: Peer, a: np.ndarray) -> tuple[Callable[[], Any], Any]:
         """The call to time, and the first and last factors that it gives."""
         call = peer.decomposition(self.task, a)
-        return call, [_ends(np.asarray(factor)) for factor in call()]
+        return call, [_ends(peer.host(factor)) for factor in call()]
 
     def verdicts(self, inputs: Inputs, evidence: dict[str, Any]) -> dict[str, str]:
         """Why a contestant is refused, by name; whoever passes is not in it."""
@@ -134,10 +134,10 @@ class Components:
         """The call to time, and what it is judged by."""
         if self.task == "pca transform":
             call = peer.pca_transform(x[:5000], self.components)
-            return call, np.abs(np.asarray(call()))
+            return call, np.abs(peer.host(call()))
         fit = peer.pca_groups(x) if self.task == "batched pca fit" else peer.pca_fit(x, self.components)
         variances, components = fit()
-        return fit, (np.asarray(variances)[..., :50], np.asarray(components))
+        return fit, (peer.host(variances)[..., :50], peer.host(components))
 
     def verdicts(self, inputs: Inputs, evidence: dict[str, Any]) -> dict[str, str]:
         """Why a contestant is refused, by name; whoever passes is not in it."""

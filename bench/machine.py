@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from .peers import CONTESTANTS, PACKAGES
@@ -25,10 +26,10 @@ def cores() -> list[int]:
     return list(first.values())
 
 
-def installed() -> dict[str, str]:
+def installed(contestants: Iterable[str] = CONTESTANTS) -> dict[str, str]:
     """The version of every contestant that is installed, by contestant."""
     versions = {}
-    for name in CONTESTANTS:
+    for name in contestants:
         try:
             versions[name] = importlib.metadata.version(PACKAGES[name])
         except importlib.metadata.PackageNotFoundError:

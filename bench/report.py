@@ -12,7 +12,7 @@ import numpy as np
 
 from .cases import Inputs, mnist_path
 from .machine import HERE, slug
-from .peers import CONTESTANTS, ENGINE
+from .peers import CONTESTANTS, ENGINE, GPU_CONTESTANTS
 from .rounds import Row
 
 SHOWN_BATCHES = {"train step": (16, 128, 1024), "decode": (1, 16, 128), "reconstruct": (1, 16, 128)}
@@ -60,6 +60,17 @@ NOTES = """\
   with NumPy, PyTorch or JAX; the codes of one row; all components of 1,000 groups of 50 x 8. Checked against float64.
 """
 
+GPU_MARKS = "<!-- gpu results -->", "<!-- /gpu results -->"
+NO_GPU = "No GPU was at hand: nothing is measured, and nothing is claimed. `bench/gpu.sh` measures on one."
+GPU_NOTES = """\
+* Arrays lie on the GPU before a call and stay there after it. A call is 200 training steps, or 200 passes, asked for one
+  after another before anybody waits; times are a 200th of it, and p99 is of calls. Decompositions and fits are waited for
+  one by one. Products of float32 matrices are full float32 everywhere.
+* torch.compile stands for a compiled network in a captured CUDA graph, a whole training step with Adam in one; JAX runs all
+  steps of a call in one program.
+* `floor` is the longer of the work at the measured rate of products, and of its least traffic at that of copies through the
+  cache, where the weights fit there, or through memory. GB/s and GFLOP/s are that least work over latentcore's median."""
+
 
 def summarize(rows: list[Row], ceilings: dict[int, dict], inputs: Inputs) -> list[dict[str, Any]]:
     """One plain record for each row: times in seconds, ratios of the peers to latentcore, floors in seconds."""
@@ -77,7 +88,7 @@ def write(folder: Path, run: dict[str, Any], records: list[dict]) -> None:
         if rows:
             sections[name] = {**run, "rows": rows}
     path.write_text(json.dumps(sections, indent=1) + "\n")
-    (folder / "RESULTS.md").write_text(markdown(sections))
+    (folder / "RESULTS.md").write_text(with_gpu_part(markdown(sections), folder))
     readme = folder.parent / "README.md"
     if folder == HERE and readme.exists():
         readme.write_text(with_summary(readme.read_text(), sections))
@@ -132,6 +143,54 @@ def markdown(sections: dict[str, dict]) -> str:
     return "\n\n".join([*parts, "## How to read it", f"* Rows called mnist: {data}.\n{NOTES}"])
 
 
+def with_gpu_part(text: str, folder: Path) -> str:
+    """RESULTS.md with the GPU's tables between their marks made anew."""
+    before = text.partition(GPU_MARKS[0])[0].rstrip()
+    return "\n".join([before, "", GPU_MARKS[0], gpu_part(folder), GPU_MARKS[1], ""])
+
+
+def gpu_part(folder: Path) -> str:
+    """The tables of every GPU that results/ knows, for a person to read."""
+    parts = ["## On a GPU"]
+    found = [json.loads(path.read_text()) for path in sorted((folder / "results").glob("*.json"))]
+    for run in (one["gpu"] for one in found if "gpu" in one):
+        about, limits = run["machine"], run["ceilings"]
+        peers = ", ".join(f"{peer} {version}" for peer, version in run["versions"].items())
+        reached = ", ".join(f"{level['name']} {level['gbps']:.0f} GB/s" for level in limits["levels"])
+        parts += [
+            f"### {about['gpu']}",
+            f"`{run['command']}`, commit {about['commit']}, {about['date']}.",
+            f"Driver {about['driver']}, {about['cpu']}, Python {about['python']}; {peers}.",
+            f"Ceilings: float32 products {limits['fma_gflops']:.0f} GFLOP/s; copies through {reached}.",
+            _gpu_table(run["rows"], limits),
+        ]
+    return "\n\n".join([*parts, GPU_NOTES] if len(parts) > 1 else [*parts, NO_GPU])
+
+
+def _gpu_table(records: list[dict], limits: dict) -> str:
+    peers = [name for name in GPU_CONTESTANTS if name != ENGINE and any(name in r["contestants"] for r in records)]
+    header = ["work", "rows", "batch", ENGINE, "p99", "best peer", "x best", *(f"x {peer}" for peer in peers)]
+    header += ["floor", "x floor", "GB/s", "of memory's", "GFLOP/s", "of products'"]
+    lines = ["| " + " | ".join(header) + " |", "|---|---|" + "--:|" * (len(header) - 2)]
+    for record in records:
+        cells = _cells(record, peers)[:-1]
+        if ours := record["contestants"].get(ENGINE):
+            moved, done = 1e-9 * record["bytes"] / ours["median"], 1e-9 * record["flops"] / ours["median"]
+            most = limits["levels"][-1]["gbps"], limits["fma_gflops"]
+            cells += [f"{moved:.0f}", f"{moved / most[0]:.0%}", f"{done:.0f}", f"{done / most[1]:.0%}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, *_refusals(records)])
+
+
+def _refusals(records: list[dict]) -> list[str]:
+    refused = [
+        f"{name} is not timed in {record['task']}, {record['data']}, batch {record['batch']}: {reason}."
+        for record in records
+        for name, reason in record["refused"].items()
+    ]
+    return ["", *refused] if refused else []
+
+
 def _record(row: Row, limits: dict, inputs: Inputs) -> dict[str, Any]:
     ours = row.timings.get(ENGINE)
     record: dict[str, Any] = {
@@ -167,12 +226,7 @@ def _table(records: list[dict]) -> str:
     header += ["floor", "x floor", "x floor without zeros"]
     lines = ["| " + " | ".join(header) + " |", "|---|---|" + "--:|" * (len(header) - 2)]
     lines += ["| " + " | ".join(_cells(record, peers)) + " |" for record in records]
-    refused = [
-        f"{name} is not timed in {record['task']}, {record['data']}, batch {record['batch']}: {reason}."
-        for record in records
-        for name, reason in record["refused"].items()
-    ]
-    return "\n".join([*lines, *([""] if refused else []), *refused])
+    return "\n".join([*lines, *_refusals(records)])
 
 
 def _cells(record: dict, peers: list[str]) -> list[str]:

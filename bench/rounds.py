@@ -85,16 +85,16 @@ class WorkerError(Exception):
 class Worker:
     """A contestant in a process of its own, pinned to as many CPUs as it has threads; it blocks while it waits."""
 
-    def __init__(self, name: str, cpus: list[int], inputs: Inputs) -> None:
+    def __init__(self, name: str, cpus: list[int], inputs: Inputs, device: str | None = None) -> None:
         self.name, self.threads = name, len(cpus)
         count = str(self.threads)
         os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count))
         cache = str(inputs.folder / f"inductor-{count}")
-        os.environ.update(TORCHINDUCTOR_CACHE_DIR=cache, TORCHINDUCTOR_COMPILE_THREADS="1", JAX_PLATFORMS="cpu")
+        os.environ.update(TORCHINDUCTOR_CACHE_DIR=cache, TORCHINDUCTOR_COMPILE_THREADS="1", JAX_PLATFORMS=device or "cpu")
         log = inputs.folder / f"{name}-{count}.log"
         context = multiprocessing.get_context("spawn")
         self.pipe, far = context.Pipe()
-        self.process = context.Process(target=_serve, args=(far, name, cpus, inputs.folder, log), daemon=True)
+        self.process = context.Process(target=_serve, args=(far, name, cpus, inputs.folder, log, device), daemon=True)
         self.process.start()
         far.close()
 
@@ -181,7 +181,7 @@ def _without_refused(row: Row) -> Row:
     return row
 
 
-def _serve(pipe: Connection, name: str, cpus: list[int], folder: Path, log: Path) -> None:
+def _serve(pipe: Connection, name: str, cpus: list[int], folder: Path, log: Path, device: str | None) -> None:
     os.sched_setaffinity(0, cpus)
     with log.open("wb") as file:
         os.dup2(file.fileno(), 1)
@@ -201,7 +201,7 @@ def _serve(pipe: Connection, name: str, cpus: list[int], folder: Path, log: Path
                 (case,) = arguments
                 material = case.load(inputs)
                 begin = time.perf_counter()
-                peer = peer or load(name, len(cpus))
+                peer = peer or load(name, len(cpus), device)
                 call, evidence = case.prepare(peer, material)
                 reply = {"evidence": evidence, "seconds": time.perf_counter() - begin}
                 gc.collect()

@@ -22,9 +22,16 @@ CONTESTANTS = {
     "SciPy": "scipy_lapack",
     "scikit-learn": "sklearn_pca",
 }
+GPU_CONTESTANTS = {
+    "latentcore": "gpu_engine",
+    "torch": "gpu_torch",
+    "torch.compile": "gpu_graphs",
+    "JAX": "gpu_jax",
+    "CuPy": "gpu_cupy",
+}
 ENGINE = "latentcore"
 PACKAGES = {"latentcore": "latentcore", "torch": "torch", "torch.compile": "torch", "JAX": "jax", "NumPy": "numpy"}
-PACKAGES |= {"ONNX Runtime": "onnxruntime", "SciPy": "scipy", "scikit-learn": "scikit-learn"}
+PACKAGES |= {"ONNX Runtime": "onnxruntime", "SciPy": "scipy", "scikit-learn": "scikit-learn", "CuPy": "cupy-cuda13x"}
 BUILDERS = {"ONNX Runtime": "onnx"}
 """What writes a contestant's model file: imported beforehand, for its users have the file."""
 LEARNING_RATE = 1e-3
@@ -66,6 +73,10 @@ class Peer:
         (groups, features) and components (groups, features, features)."""
         raise NotImplementedError("batched pca fit")
 
+    def host(self, output: Any) -> np.ndarray:
+        """A finished output as an array of NumPy's."""
+        return np.array(output.numpy() if hasattr(output, "numpy") else output)
+
     def losses(self, network: Network, parameters: Parameters, x: np.ndarray, steps: int) -> list[float]:
         """The losses of `steps` training steps on the fixed batch x, each before its update."""
         run = self.training(network, parameters, x, len(x))
@@ -77,7 +88,9 @@ def fitted(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     return x.mean(0), np.linalg.eigh(np.cov(x.T.astype(np.float64)))[1][:, : -k - 1 : -1].astype(x.dtype)
 
 
-def load(name: str, threads: int) -> Peer:
-    """Import and start the contestant of that name."""
-    module = importlib.import_module(f".{CONTESTANTS[name]}", __package__)
-    return module.Contestant(threads)
+def load(name: str, threads: int, device: str | None = None) -> Peer:
+    """Import and start the contestant of that name: of those on the CPU, or of those on a GPU (device "cuda"; "cpu" to
+    rehearse these)."""
+    if device is None:
+        return importlib.import_module(f".{CONTESTANTS[name]}", __package__).Contestant(threads)
+    return importlib.import_module(f".{GPU_CONTESTANTS[name]}", __package__).Contestant(threads, device)

@@ -17,9 +17,14 @@ class Contestant(Peer):
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
         lc.set_num_threads(threads)
+        self.backend = "auto"
+
+    def put(self, x: np.ndarray) -> Any:
+        """An array where the backend computes."""
+        return x
 
     def inference(self, network: Network, parameters: Parameters, task: str, x: np.ndarray) -> Callable[[], Any]:
-        run = lc.compile(_model(network, parameters), task, batch=len(x), threads=self.threads)
+        run = lc.compile(self.model(network, parameters), task, batch=len(x), threads=self.threads)
         out = np.empty((len(x), network.latent if task == "encode" else network.features), np.float32)
 
         def call() -> np.ndarray:
@@ -29,12 +34,12 @@ class Contestant(Peer):
         return call
 
     def training(self, network: Network, parameters: Parameters, data: np.ndarray, batch: int) -> Callable[[int], Any]:
-        model = _model(network, parameters)
+        model = self.model(network, parameters)
         trainer = Trainer(model, data, batch_size=batch, learning_rate=LEARNING_RATE, random_state=0)
         return lambda steps: trainer.run(steps)[-1, 0]
 
     def epoch(self, network: Network, parameters: Parameters, data: np.ndarray, batch: int) -> Callable[[], float]:
-        model = _model(network, parameters)
+        model = self.model(network, parameters)
 
         def call() -> float:
             history = lc.train(model, data, epochs=1, batch_size=batch, learning_rate=LEARNING_RATE, progress=False)
@@ -43,11 +48,14 @@ class Contestant(Peer):
         return call
 
     def decomposition(self, task: str, a: np.ndarray) -> Callable[[], Any]:
-        return (lambda: lc.svd(a)) if task == "svd" else (lambda: lc.eigh(a))
+        matrices = self.put(a)
+        return (lambda: lc.svd(matrices)) if task == "svd" else (lambda: lc.eigh(matrices))
 
     def pca_fit(self, x: np.ndarray, k: int) -> Callable[[], Any]:
+        rows = self.put(x)
+
         def call() -> tuple[np.ndarray, np.ndarray]:
-            model = lc.PCA(k, svd_solver="covariance_eigh").fit(x)
+            model = lc.PCA(k, svd_solver="covariance_eigh").fit(rows)
             return model.explained_variance_, model.components_
 
         return call
@@ -69,9 +77,9 @@ class Contestant(Peer):
 
         return call
 
-
-def _model(network: Network, parameters: Parameters) -> lc.VAE:
-    model = lc.VAE(latent_dim=network.latent, hidden=(network.hidden,), random_state=0)
-    model.initialize(network.features)
-    model.set_parameters(parameters)
-    return model
+    def model(self, network: Network, parameters: Parameters) -> lc.VAE:
+        """A VAE of that network."""
+        model = lc.VAE(latent_dim=network.latent, hidden=(network.hidden,), backend=self.backend, random_state=0)
+        model.initialize(network.features)
+        model.set_parameters(parameters)
+        return model

@@ -22,6 +22,11 @@ class Contestant(Peer):
         jax.config.update("jax_cpu_enable_async_dispatch", False)
 
     def inference(self, network: Network, parameters: Parameters, task: str, x: np.ndarray) -> Callable[[], Any]:
+        run, rows = self.jitted(network, parameters, task), jnp.asarray(x)
+        return lambda: run(rows).block_until_ready()
+
+    def jitted(self, network: Network, parameters: Parameters, task: str) -> Callable[[jax.Array], jax.Array]:
+        """The network as one function."""
         functions = {"identity": lambda v: v, "relu": jax.nn.relu, "sigmoid": jax.nn.sigmoid}
         layers = network.layers(parameters, task)
 
@@ -31,12 +36,11 @@ class Contestant(Peer):
                 value = functions[layer.activation](value @ layer.weight.T + layer.bias)
             return value
 
-        rows = jnp.asarray(x)
-        return lambda: run(rows).block_until_ready()
+        return run
 
     def training(self, network: Network, parameters: Parameters, data: np.ndarray, batch: int) -> Callable[[int], Any]:
-        step = jax.jit(_step, donate_argnums=0)
-        state, rows = _state(parameters), jnp.asarray(data[:batch])
+        step = jax.jit(train_step, donate_argnums=0)
+        state, rows = start(parameters), jnp.asarray(data[:batch])
 
         def run(steps: int) -> float:
             nonlocal state
@@ -53,15 +57,15 @@ class Contestant(Peer):
             key, own = jax.random.split(state["key"])
             order = jax.random.permutation(own, len(rows))
             batches = order[: whole * batch].reshape(whole, batch)
-            state, losses = jax.lax.scan(lambda s, index: _step(s, rows[index]), {**state, "key": key}, batches)
+            state, losses = jax.lax.scan(lambda s, index: train_step(s, rows[index]), {**state, "key": key}, batches)
             total = losses.sum() * batch
             if rest:
-                state, loss = _step(state, rows[order[whole * batch :]])
+                state, loss = train_step(state, rows[order[whole * batch :]])
                 total += loss * rest
             return state, total / len(rows)
 
         jitted = jax.jit(run, donate_argnums=0)
-        state, rows = _state(parameters), jnp.asarray(data)
+        state, rows = start(parameters), jnp.asarray(data)
 
         def call() -> float:
             nonlocal state
@@ -107,7 +111,7 @@ class Contestant(Peer):
         return lambda: jax.block_until_ready(run(rows))
 
 
-def _state(parameters: Parameters) -> State:
+def start(parameters: Parameters) -> State:
     def zeros() -> dict[str, jax.Array]:
         return {name: jnp.zeros(value.shape, jnp.float32) for name, value in parameters.items()}
 
@@ -126,7 +130,7 @@ def _loss(p: dict[str, jax.Array], x: jax.Array, key: jax.Array) -> jax.Array:
     return (reconstruction + kl) / x.shape[0]
 
 
-def _step(state: State, x: jax.Array) -> tuple[State, jax.Array]:
+def train_step(state: State, x: jax.Array) -> tuple[State, jax.Array]:
     key, own = jax.random.split(state["key"])
     loss, gradient = jax.value_and_grad(_loss)(state["p"], x, own)
     t = state["t"] + 1

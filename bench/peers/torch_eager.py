@@ -18,9 +18,14 @@ class Contestant(Peer):
         super().__init__(threads)
         torch.set_flush_denormal(True)  # before the thread pool starts, which inherits it
         torch.set_num_threads(threads)
+        self.device = torch.device("cpu")
+
+    def put(self, x: np.ndarray) -> Tensor:
+        """A tensor where the contestant computes."""
+        return torch.from_numpy(x).to(self.device)
 
     def inference(self, network: Network, parameters: Parameters, task: str, x: np.ndarray) -> Callable[[], Any]:
-        model, rows = Dense(network.layers(parameters, task)).eval(), torch.from_numpy(x)
+        model, rows = Dense(network.layers(parameters, task)).eval().to(self.device), self.put(x)
 
         def call() -> Tensor:
             with torch.inference_mode():
@@ -29,7 +34,7 @@ class Contestant(Peer):
         return call
 
     def training(self, network: Network, parameters: Parameters, data: np.ndarray, batch: int) -> Callable[[int], Any]:
-        step, rows = self._step(parameters), torch.from_numpy(np.array(data[:batch]))
+        step, rows = self._step(parameters), self.put(np.array(data[:batch]))
 
         def run(steps: int) -> float:
             for _ in range(steps):
@@ -50,13 +55,13 @@ class Contestant(Peer):
         return call
 
     def decomposition(self, task: str, a: np.ndarray) -> Callable[[], Any]:
-        matrices = torch.from_numpy(a)
+        matrices = self.put(a)
         if task == "eigh":
             return lambda: torch.linalg.eigh(matrices)
         return lambda: torch.linalg.svd(matrices, full_matrices=False)
 
     def pca_fit(self, x: np.ndarray, k: int) -> Callable[[], Any]:
-        rows = torch.from_numpy(x)
+        rows = self.put(x)
 
         def call() -> tuple[Tensor, Tensor]:
             centred = rows - rows.mean(0)
@@ -85,7 +90,7 @@ class Contestant(Peer):
         return call
 
     def _step(self, parameters: Parameters) -> Callable[[Tensor], Tensor]:
-        model = ELBO(parameters)
+        model = ELBO(parameters).to(self.device)
         loss_of = self._compiled(model)
         optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=True)
 
