@@ -15,7 +15,11 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(ARGS)
-	$(if $(ARGS),,$(MAKE) test-gpu)
+ifeq ($(ARGS)$(shell uname),Linux)
+	$(MAKE) test-gpu
+else
+	@echo "The GPU's tests were not run. On Linux, make test-gpu does."
+endif
 
 # Without a GPU: every kernel compiled, then every kernel interpreted. LATENTCORE_TEST_DEVICE=cuda runs them on the GPU instead
 # of interpreting them; LATENTCORE_REQUIRE_CUDA=1 makes it an error if any did not run there.
