@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from .backends.binaries import Variant, ship, variant_of
 from .models import PCA, VAE, Autoencoder, Model
 from .models.neural import NeuralModel
 from .ops import OPS, Dim
-from .ops.launches import launches_of
+from .ops.advance_cuda import advance
+from .ops.launches import Emitter, launches_of
 from .plan import Plan
 
 _PRECISIONS = "ieee", "tf32"
@@ -30,9 +32,11 @@ def write_kernels(folder: Path, archs: Sequence[int], models: Iterable[Model] = 
 
 
 def variants_of(plans: Iterable[Plan]) -> list[Variant]:
-    """What these plans launch, each once."""
+    """What these plans launch, and what ends a step of training, each once."""
+    emit = Emitter(_ROWS)
+    advance(emit)
     launches = (launch for plan in plans for each in _PRECISIONS for launch in launches_of(plan, _ROWS, each))
-    return list(dict.fromkeys(map(variant_of, launches)))
+    return list(dict.fromkeys(map(variant_of, chain(emit.launches, launches))))
 
 
 def plans_of(model: Model) -> Iterator[Plan]:

@@ -194,7 +194,7 @@ def test_the_command_writes_the_kernels_of_a_model(tmp_path, capsys, places):
     wanted = set(variants_of(plans_of(model)))
     assert {variant for variant, _ in places} == wanted
     assert {arch for _, arch in places} == {86}
-    assert {"shuffle", "linear", "latent"} <= {variant.kernel.name.partition("_")[0] for variant in wanted}
+    assert {"advance", "gather", "linear", "latent"} <= {variant.kernel.name.partition("_")[0] for variant in wanted}
     assert f"wrote {len(wanted)} kernels" in capsys.readouterr().out
     assert len(json.loads((tmp_path / "out" / MANIFEST).read_text())["kernels"]) == len(wanted)
 
