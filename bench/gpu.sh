@@ -16,7 +16,7 @@ fi
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv
 if [ -z "${GPU_PYTHON:-}" ]; then
   make .venv-cuda/.test-cuda
-  .venv-cuda/bin/pip install --quiet torch 'jax[cuda13]' || echo "benchmarks go without the peers that cannot be installed"
+  .venv-cuda/bin/python -m pip install --quiet torch 'jax[cuda13]' || echo "benchmarks go without the peers that cannot be installed"
   GPU_PYTHON=.venv-cuda/bin/python
 fi
 "$GPU_PYTHON" -c 'import latentcore as lc; lc.show_config()'
