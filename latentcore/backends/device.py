@@ -169,10 +169,10 @@ class CupyDevice:
 
 
 class _Recording:
-    """Launches with the memory that their arguments point to."""
+    """Launches with their arguments. The arrays that these point to are the caller's to keep until they have run."""
 
     def __init__(self, device: CupyDevice, launches: Sequence[Launch], arrays: Arrays) -> None:
-        self.device, self.arrays = device, arrays
+        self.device = device
         self.graph: Any = None
         self.arguments, self.tables, self.calls = [], [], []
         for launch in launches:

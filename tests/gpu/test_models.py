@@ -18,6 +18,7 @@ from numerics import assert_same_bits
 import latentcore as lc
 from latentcore import backends, linalg
 from latentcore.backends.cuda import CudaBackend
+from latentcore.ops import Clock
 from latentcore.training import Trainer
 
 ROWS, FEATURES = 12, 6
@@ -216,6 +217,21 @@ def test_samples_are_those_of_the_cpu():
     model = FITTED["VAE"]()
     want = lc.sample(model, 5, random_state=3)
     near(lc.sample(model.to("cuda"), 5, random_state=3), want)
+
+
+def test_arrays_that_take_turns_are_recorded_once(place, monkeypatch):
+    model, recorded, written = FITTED["VAE"]().to("cuda"), [], []
+    record, write = place.device.record, place.device.write
+    monkeypatch.setattr(place.device, "record", lambda *given, **how: (recorded.append(1), record(*given, **how))[1])
+    monkeypatch.setattr(place.device, "write", lambda *given: (written.append(1), write(*given))[1])
+    plan, z, outputs = model._plan("decode"), place.put(Z), [place.put(np.zeros_like(X[:4])) for _ in range(2)]
+    written.clear()
+    bound = model._backend.bind(plan, 4, model._storage)
+    for turn in range(6):
+        bound.run({"z": z, "x_mean": outputs[turn % 2]}, Clock(rows=4))
+    assert (len(recorded), len(written)) == (2, 1)
+    for output in outputs:
+        assert_same_bits(place.read(output), model.decode(Z))
 
 
 # ---- training --------------------------------------------------------------------------------------------------------
