@@ -204,7 +204,7 @@ def _emitter(name: str) -> Callable[..., None]:
 
 def launches_of(plan: Any, capacity: int, precision: str = "ieee") -> list[Launch]:
     """The launches of one run of a plan. Raises NotImplementedError for an op without a GPU kernel."""
-    emit = Emitter(capacity, precision)
+    emit = Emitter(capacity, precision if plan.dtype == "float32" else "ieee")
     operands = {b.name: Operand(b.name, b.dtype, tuple(map(size_of, b.shape))) for b in plan.buffers.values()}
     for group in _order(plan):
         calls = [plan.calls[i] for i in group]
