@@ -13,6 +13,7 @@ import numpy as np
 from ..ops.launches import Launch, Operand, Table
 from .base import Arrays, lies_on_gpu
 from .binaries import ALIGNED, Binary, Variant, binary_of, variant_of
+from .cusolver import eigh_batched, load_library
 
 _STATIC = 48 * 1024  # bytes of shared memory that a kernel gets without asking
 
@@ -30,6 +31,10 @@ class Device(Protocol):
 
     def solving(self) -> AbstractContextManager[Any]:
         """A context in which a solver of `xp` that fails raises numpy.linalg.LinAlgError."""
+
+    def eigh(self, c: Any, vectors: bool) -> tuple[Any, Any]:
+        """Eigenvalues, ascending, and eigenvectors or None of symmetric matrices (batch, n, n), given by their lower
+        triangles. Raises numpy.linalg.LinAlgError."""
 
     def zeros(self, shape: tuple[int, ...], dtype: str) -> Any:
         """A zeroed array on the device."""
@@ -128,9 +133,32 @@ class CupyDevice:
         return pointer if pointer != self.cupy.cuda.runtime.streamPerThread else -threading.get_ident()
 
     def solving(self) -> AbstractContextManager[Any]:
+        self._cusolver()
         import cupyx
 
         return cupyx.errstate(linalg="raise")  # type: ignore[no-any-return]
+
+    def _cusolver(self) -> Any:
+        """CuPy's module of that name, the library loaded."""
+        try:
+            from cupy_backends.cuda.libs import cusolver
+
+            self.cupy.cuda.device.get_cusolver_handle()
+        except ImportError as error:
+            why = str(error).partition("\n")[0]
+            raise ImportError(
+                f"backend 'cuda': cuSOLVER cannot be loaded ({why}); it comes with CUDA 13, or with cupy-cuda13x[ctk]"
+            ) from None
+        return cusolver
+
+    def eigh(self, c: Any, vectors: bool) -> tuple[Any, Any]:
+        cusolver, library = self._cusolver(), load_library()
+        if library is not None:
+            return eigh_batched(self.cupy, cusolver, library, c, vectors)
+        with self.solving():
+            solved = [self.cupy.linalg.eigh(matrix) for matrix in c]
+        w, v = (self.cupy.stack(parts) for parts in zip(*solved))
+        return w, v if vectors else None
 
     def address(self, array: Any) -> int:
         return int(array.data.ptr)

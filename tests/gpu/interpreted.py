@@ -88,6 +88,9 @@ class InterpretedDevice:
     def solving(self) -> AbstractContextManager[Any]:
         return nullcontext()
 
+    def eigh(self, c: np.ndarray, vectors: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        return self.xp.linalg.eigh(c) if vectors else (self.xp.linalg.eigvalsh(c), None)
+
     def zeros(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         raw = np.zeros(size + 256, np.uint8)
