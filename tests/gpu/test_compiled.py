@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -111,3 +113,14 @@ def test_shipped(language, begin, taken, tmp_path):
         assert found.code.startswith(begin)
         if language == "triton":  # Numba numbers what it compiles
             assert found == again, "compiling again gives the same bytes"
+
+
+def test_machines_without_compilers_ask_for_the_same_kernels():
+    program = """
+import sys
+sys.modules |= dict.fromkeys(("triton", "numba"))
+from latentcore.kernels import common_plans, variants_of
+print(*(variant.file(90) for variant in variants_of(common_plans())))
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == [variant.file(90) for variant in variants_of(common_plans())]
