@@ -34,7 +34,7 @@ from .device import Device
 
 _LINE = 256  # what the buffers of the arena are aligned to, in bytes
 _RECORDED = 8  # sets of arrays, by where they lie: outputs that a caller holds take turns
-_ENDING = {"objective_forward", "gather_forward", "affine_forward"}  # what may end a run early
+_ENDING = {"objective_forward", "gather_forward", "affine_forward", "covariance_forward"}  # what may end a run early
 
 
 class CudaBackend(Backend):
@@ -104,7 +104,8 @@ class CudaBound(Bound):
             shape = _shape(b, capacity)
             piece = arena[end - size : end - size + prod(shape) * np.dtype(b.dtype).itemsize]
             self._fixed[b.name] = piece.view(b.dtype).reshape(shape)
-        for operand in (o for launch in self._launches for o in launch.operands() if o.name.startswith(SCRATCH)):
+        operands = [o for launch in self._launches for o in launch.operands() if o.name.startswith(SCRATCH)]
+        for operand in {o.name: o for o in operands}.values():
             self._fixed[operand.name] = device.zeros((operand.dims[0][0],), operand.dtype)
         self._external = [b for b in plan.buffers.values() if b.role in ("input", "output")]
         self._staged: dict[str, Any] = {}

@@ -145,10 +145,10 @@ class Emitter:
         """The largest value of a size."""
         return size if size >= 0 else -size * self.capacity
 
-    def scratch(self, elements: int) -> Operand:
-        """Memory for float64 numbers that one launch leaves to the next."""
+    def scratch(self, elements: int, dtype: str = "float64") -> Operand:
+        """Memory for numbers that one launch leaves to the next, or needs for itself. It holds anything."""
         self._scratches += 1
-        return Operand(f"{SCRATCH}{self._scratches}", "float64", ((elements, ""),))
+        return Operand(f"{SCRATCH}{self._scratches}", dtype, ((elements, ""),))
 
     def __call__(self, kernel: Kernel, *grid: int, threads: int = 128, **arguments: Any) -> None:
         """Appends a launch. The clock is given to a kernel that has a parameter `clock`. Nothing is launched over an empty
