@@ -13,7 +13,7 @@ from cases import SETS
 from numerics import DECOMPOSITION, LEDGER
 from threadpoolctl import threadpool_limits
 
-from latentcore.backends import get_backend
+from latentcore.backends import Backend, get_backend
 from latentcore.linalg import decomposition
 from latentcore.ops.svd import NOT_FINITE
 
@@ -203,12 +203,14 @@ def shuffled(makers: Mapping[str, Maker], count: int, m: int, n: int, dtype: str
 
 
 def solver(
-    op: str, m: int, n: int, dtype: str, name: str, *, capacity: int, vectors: bool = True, threads: int = 1
+    op: str, m: int, n: int, dtype: str, on: str | Backend, *, capacity: int, vectors: bool = True, threads: int = 1
 ) -> Callable[[np.ndarray], tuple[np.ndarray, ...]]:
-    """A function to all outputs of "svd" or "eigh" from matrices (rows, m, n): by the reference, or an instruction set."""
+    """A function to all outputs of "svd" or "eigh" from matrices (rows, m, n): by the reference, an
+    instruction set, or a backend."""
     plan = decomposition(f"{op}_forward", m, n, dtype, vectors)
-    how = {} if name == "reference" else {"threads": threads, "instruction_set": name}
-    bound = get_backend("reference" if name == "reference" else "cpu").bind(plan, capacity, {}, **how)
+    how = {"threads": threads, "instruction_set": on} if on in SETS else {}
+    backend = on if isinstance(on, Backend) else get_backend("cpu" if how else on)
+    bound = backend.bind(plan, capacity, {}, **how)
     call, outputs = bound.stacked(), plan.of_role("output")
 
     def solve(a: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -218,10 +220,10 @@ def solver(
     return solve
 
 
-def solve(op: str, a: np.ndarray, name: str, *, vectors: bool = True, threads: int = 1) -> tuple[np.ndarray, ...]:
+def solve(op: str, a: np.ndarray, on: str | Backend, *, vectors: bool = True, threads: int = 1) -> tuple[np.ndarray, ...]:
     """All outputs over matrices (rows, m, n)."""
     rows, m, n = a.shape
-    return solver(op, m, n, str(a.dtype), name, capacity=max(rows, 1), vectors=vectors, threads=threads)(a)
+    return solver(op, m, n, str(a.dtype), on, capacity=max(rows, 1), vectors=vectors, threads=threads)(a)
 
 
 def bits(arrays: tuple[np.ndarray, ...]) -> list[bytes]:
@@ -244,17 +246,17 @@ def assert_same_in_any_company(op: str, a: np.ndarray, name: str, vectors: bool)
         assert bits(calls[i % len(calls)](a[part])) == bits(tuple(x[part] for x in want))
 
 
-def assert_spoilt_alone(op: str, a: np.ndarray, name: str, vectors: bool) -> None:
+def assert_spoilt_alone(op: str, a: np.ndarray, on: str | Backend, vectors: bool) -> None:
     """Raises AssertionError unless NaN or infinity in a matrix, in its lower triangle, makes its outputs NaN and leaves
     the others' bits."""
-    want = solve(op, a, name, vectors=vectors)
+    want = solve(op, a, on, vectors=vectors)
     rng = np.random.default_rng(0)
     bad, a = rng.random(len(a)) < 0.3, a.copy()
     bad[rng.integers(len(a))] = True
     for i in np.flatnonzero(bad):
         row = rng.integers(a.shape[1])
         a[i, row, rng.integers(min(row + 1, a.shape[2]))] = rng.choice([np.nan, np.inf, -np.inf])
-    *got, status = solve(op, a, name, vectors=vectors)
+    *got, status = solve(op, a, on, vectors=vectors)
     assert (status == np.where(bad, NOT_FINITE, 0)).all()
     for x, y in zip(got, want):
         assert np.isnan(x[bad]).all()
@@ -274,7 +276,7 @@ def assert_signs(vectors: np.ndarray) -> None:
     assert (np.take_along_axis(vectors, at, -1) > 0).all()
 
 
-def assert_accurate(op: str, batch: Batch, largest: np.ndarray, errors: Mapping[str, np.ndarray], solver: str) -> None:
+def assert_accurate(op: str, batch: Batch, largest: np.ndarray, errors: Mapping[str, np.ndarray], on: str | Backend) -> None:
     """Raises AssertionError where the Frobenius norm of an error (rows, ...) exceeds the rounding model: of "a" and of
     values ("s", "w") relative to the largest value. Records the part of it that was used."""
     m, n = batch.a.shape[1:]
@@ -291,6 +293,6 @@ def assert_accurate(op: str, batch: Batch, largest: np.ndarray, errors: Mapping[
         flat = error.reshape(len(error), -1)
         ratio = np.maximum(np.sqrt(np.einsum("ij,ij->i", flat, flat)) - floor, 0) / rounding
         worst = int(ratio.argmax())
-        case = f"{batch.family[worst]}, {m} x {n} on {solver}"
+        case = f"{batch.family[worst]}, {m} x {n} on {on if isinstance(on, str) else on.name}"
         LEDGER.record(f"{op}_forward", name, str(batch.a.dtype), float(ratio[worst]), case)
         assert ratio[worst] <= 1, f"{name}: {ratio[worst]:.3g} times its tolerance in matrix {worst} ({case})"

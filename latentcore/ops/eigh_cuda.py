@@ -145,7 +145,7 @@ def eigh_forward(emit: Emitter, w: Operand, v: Operand | None, status: Operand, 
     if n > LIMIT:
         raise NotImplementedError(f"eigh_forward: expected n <= {LIMIT} on the GPU, got {n}")
     emit(
-        KERNELS[c.dtype, size_of(n)], emit.most(c.size(0)), threads=4 * size_of(n), w=w, v=v or w, status=status, c=c,
+        KERNELS[c.dtype, size_of(n)], emit.most(c.size(0)), threads=4 * size_of(n), w=w, v=v or c, status=status, c=c,
         r=c.size(0), n=n, vectors=int(v is not None),
     )  # fmt: skip
 

@@ -111,10 +111,11 @@ def moments_mean(
     added = tl.sum(tl.load(counts + part, part < parts, other=0.0), 0)
     inside = (part < parts)[:, None] & (column < f)[None, :]
     total = tl.sum(tl.load(sums + part[:, None] * f + column[None, :], inside, other=0.0), 0)
-    before = tl.zeros((), tl.float64)
     if ACCUMULATE:
-        before += tl.load(count)
-    old = tl.load(mean + column, (column < f) & (before != 0), other=0.0)
+        before = tl.load(count)
+    else:
+        before = added * 0.0
+    old = tl.where(before != 0, tl.load(mean + column, column < f, other=0.0), 0.0)
     some = added != 0
     both = before + added
     here = tl.where(some, total / tl.where(some, added, 1.0), old)
@@ -154,7 +155,7 @@ def moments_merge(count, gram, parts, step, merged, f, used, SHARES: tl.constexp
     inside = (part < used)[:, None] & (place < f * f)[None, :]
     added = tl.sum(tl.load(parts + part[:, None] * (f * f) + lower[None, :], inside, other=0.0), 0)
     before = tl.load(merged)
-    old = tl.load(gram + place, (place < f * f) & (before != 0), other=0.0)
+    old = tl.where(before != 0, tl.load(gram + place, place < f * f, other=0.0), 0.0)
     at_i, at_j = tl.load(step + i, i < f, other=0.0), tl.load(step + j, i < f, other=0.0)
     tl.store(gram + place, old + added + tl.load(merged + 2) * (at_i * at_j), place < f * f)
     if tl.program_id(0) == 0:

@@ -20,7 +20,7 @@ from .svd import NOT_CONVERGED, NOT_FINITE
 
 _LONG = 128  # vectors longer than this get more threads
 _MOST = 32  # threads to a vector, at most
-_BLOCKS, _SCRATCH = 4096, 2**27  # of a launch: blocks at most, and about so many bytes
+_BLOCKS, _SCRATCH = 4096, 2**24  # of a launch: blocks at most, and about so many bytes
 
 
 @inlined
@@ -333,11 +333,12 @@ def svd_forward(emit: Emitter, u: Operand | None, s: Operand, vt: Operand | None
         raise NotImplementedError(f"svd_forward: expected min(m, n) <= {LIMIT} on the GPU, got {m} x {n}")
     size, item = size_of(k), 8 if a.dtype == "float64" else 4
     blocks = min(emit.most(a.size(0)), _BLOCKS, max(132, _SCRATCH // (m * n * item)))
+    work = emit.scratch(blocks * m * n, a.dtype)
     far, near = (u, vt) if tall else (vt, u)
     emit(
-        KERNELS[a.dtype, size], blocks, threads=size // 2 * (LANES if long <= _LONG else _MOST), s=s, far=far or s,
-        near=near or s, status=status, a=a, work=emit.scratch(blocks * m * n, a.dtype), r=a.size(0), long=long, k=k,
-        tall=int(tall), vectors=int(u is not None),
+        KERNELS[a.dtype, size], blocks, threads=size // 2 * (LANES if long <= _LONG else _MOST), s=s, far=far or work,
+        near=near or work, status=status, a=a, work=work, r=a.size(0), long=long, k=k, tall=int(tall),
+        vectors=int(u is not None),
     )  # fmt: skip
 
 

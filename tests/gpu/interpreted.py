@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
+import simulator  # noqa: F401, replaces a part of Numba
 from triton import language as tl
 from triton.runtime import interpreter
 
