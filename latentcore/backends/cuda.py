@@ -105,13 +105,13 @@ class CudaBound(Bound):
             piece = arena[end - size : end - size + prod(shape) * np.dtype(b.dtype).itemsize]
             self._fixed[b.name] = piece.view(b.dtype).reshape(shape)
         operands = [o for launch in self._launches for o in launch.operands() if o.name.startswith(SCRATCH)]
-        for operand in {o.name: o for o in operands}.values():
-            self._fixed[operand.name] = device.zeros((operand.dims[0][0],), operand.dtype)
+        scratch = {o.name: device.zeros((o.dims[0][0],), o.dtype) for o in {o.name: o for o in operands}.values()}
+        self._fixed |= scratch
         self._external = [b for b in plan.buffers.values() if b.role in ("input", "output")]
         self._staged: dict[str, Any] = {}
         self._recorded: dict[tuple[int, ...], Callable[[], None]] = {}
         self._told: list[int] | None = None  # what the clock says
-        self.bytes = sum(sizes)
+        self.bytes = sum(sizes) + sum(array.nbytes for array in scratch.values())
 
     def run(self, arrays: Arrays, clock: Clock) -> None:
         if not 0 <= clock.rows <= self.capacity:

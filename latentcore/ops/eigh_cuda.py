@@ -7,7 +7,18 @@ from __future__ import annotations
 import math
 
 from .jacobi_cuda import (
-    LIMIT, SWEEPS, cuda, first_largest, inlined, int32, kernels_of, opponents, power_of_two, rotate, rotation, size_of,
+    LIMIT,
+    SWEEPS,
+    cuda,
+    first_largest,
+    inlined,
+    int32,
+    kernels_of,
+    opponents,
+    power_of_two,
+    rotate,
+    rotation,
+    size_of,
 )  # fmt: skip
 from .launches import ROWS, Emitter, Operand
 from .svd import NOT_CONVERGED, NOT_FINITE

@@ -11,9 +11,13 @@ import numpy as np
 from .launches import Kernel, numba_kernel
 
 try:
-    from numba import cuda, float32, float64, int32
+    import numba
+    from numba import cuda as numba_cuda
 except ImportError:  # kernels that were compiled ahead of time need no compiler
-    cuda = float32 = float64 = int32 = None
+    numba = numba_cuda = None
+
+cuda: Any = numba_cuda
+int32, float32, float64 = (getattr(numba, name, None) for name in ("int32", "float32", "float64"))
 
 LIMIT = 32  # of min(m, n): what the shared memory of a block holds
 SWEEPS = 40  # after which a matrix counts as one that does not converge
@@ -71,7 +75,10 @@ def rotation(alpha, beta, gamma, one):
         if z < 0:
             tangent = -tangent
     cosine = one / math.sqrt(one + tangent * tangent)
-    return tangent, cosine, cosine * tangent
+    sine = cosine * tangent
+    # Of length 1 to the last bit or so: what is left would add up over the sweeps.
+    half = (one - cosine * cosine - sine * sine) / (one + one)
+    return tangent, cosine + cosine * half, sine + sine * half
 
 
 @inlined

@@ -10,12 +10,17 @@ RUN = 128  # rows whose products are added up in the plan's dtype
 STEP = 32  # of them at a time
 _PROGRAMS = 512  # that the Gram matrix is cut into, if it is small
 _SHARES = 256  # of the rows, at most
-_ELEMENTS = 4096  # that a program adds up
+_ELEMENTS = 8192  # that a program of 256 threads adds up
 
 
 def tile_of(features: int) -> int:
     """The rows and columns of a tile of a Gram matrix."""
     return 16 if features <= 16 else 32 if features <= 32 else 64
+
+
+def threads_of(tile: int) -> int:
+    """The threads that sum a tile."""
+    return 256 if tile == 64 else 128
 
 
 def shares_of(features: int) -> int:
@@ -61,9 +66,7 @@ def column_sums(x, weight, first, last, column, f, STEP: tl.constexpr, COLUMNS: 
 
 
 @device_function
-def gram_sum(
-    x, weight, first, last, m, n, f, middle_m, middle_n, RUN: tl.constexpr, STEP: tl.constexpr, TILE: tl.constexpr
-):
+def gram_sum(x, weight, first, last, m, n, f, middle_m, middle_n, RUN: tl.constexpr, STEP: tl.constexpr, TILE: tl.constexpr):
     """Rows m and columns n of the Gram matrix of the rows first .. last about a mean, in float64."""
     high_m, low_m = halves(middle_m, x)
     high_n, low_n = halves(middle_n, x)
@@ -131,9 +134,7 @@ def moments_mean(
 
 
 @triton_kernel
-def moments_gram(
-    clock, parts, x, weight, middle, r, f, shares, RUN: tl.constexpr, STEP: tl.constexpr, TILE: tl.constexpr
-):
+def moments_gram(clock, parts, x, weight, middle, r, f, shares, RUN: tl.constexpr, STEP: tl.constexpr, TILE: tl.constexpr):
     """The lower triangles of the Gram matrices of the shares: parts[shares, f, f]."""
     part, a, b = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     if a >= b:
@@ -168,26 +169,25 @@ def moments_forward(
     """Shares of the rows, then columns, tiles of the shares, and elements."""
     r, f = x.size(0), x.dims[1][0]
     tile, shares = tile_of(f), shares_of(f)
-    used, across = min(shares, divide_up(emit.most(r), RUN)), divide_up(f, tile)
-    sums, counts = emit.scratch(used * f), emit.scratch(used)
+    used, across, block = min(shares, divide_up(emit.most(r), RUN)), divide_up(f, tile), _ELEMENTS // shares
+    columns = min(block, 256)
+    sums, counts, parts = emit.scratch(used * f), emit.scratch(used), emit.scratch(used * f * f)
     middle, step, merged = emit.scratch(f), emit.scratch(f), emit.scratch(3)
-    parts = emit.scratch(used * f * f)
-    few, block = min(64, _ELEMENTS // shares), max(16, _ELEMENTS // shares)
     emit(
-        moments_sum, used, across, sums=sums, counts=counts, x=x, weight=weight, r=r, f=f, shares=shares,
-        STEP=STEP, COLUMNS=tile,
+        moments_sum, used, across, sums=sums, counts=counts, x=x, weight=weight, r=r, f=f, shares=shares, STEP=STEP,
+        COLUMNS=tile,
     )  # fmt: skip
     emit(
-        moments_mean, divide_up(f, few), count=count, mean=mean, sums=sums, counts=counts, middle=middle, step=step,
-        merged=merged, f=f, parts=used, ACCUMULATE=accumulate, SHARES=shares, COLUMNS=few,
+        moments_mean, divide_up(f, columns), threads=256, count=count, mean=mean, sums=sums, counts=counts, middle=middle,
+        step=step, merged=merged, f=f, parts=used, ACCUMULATE=accumulate, SHARES=shares, COLUMNS=columns,
     )  # fmt: skip
     emit(
-        moments_gram, used, across, across, threads=256 if tile == 64 else 128, parts=parts, x=x, weight=weight,
-        middle=middle, r=r, f=f, shares=shares, RUN=RUN, STEP=STEP, TILE=tile,
+        moments_gram, used, across, across, threads=threads_of(tile), parts=parts, x=x, weight=weight, middle=middle, r=r,
+        f=f, shares=shares, RUN=RUN, STEP=STEP, TILE=tile,
     )  # fmt: skip
     emit(
-        moments_merge, divide_up(f * f, block), count=count, gram=gram, parts=parts, step=step, merged=merged, f=f,
-        used=used, SHARES=shares, BLOCK=block,
+        moments_merge, divide_up(f * f, block), threads=256, count=count, gram=gram, parts=parts, step=step, merged=merged,
+        f=f, used=used, SHARES=shares, BLOCK=block,
     )  # fmt: skip
 
 

@@ -12,7 +12,19 @@ from __future__ import annotations
 import math
 
 from .jacobi_cuda import (
-    LANES, LIMIT, SWEEPS, cuda, first_largest, inlined, int32, kernels_of, opponents, power_of_two, rotate, rotation, size_of,
+    LANES,
+    LIMIT,
+    SWEEPS,
+    cuda,
+    first_largest,
+    inlined,
+    int32,
+    kernels_of,
+    opponents,
+    power_of_two,
+    rotate,
+    rotation,
+    size_of,
     total,
 )  # fmt: skip
 from .launches import ROWS, Emitter, Operand
@@ -115,7 +127,7 @@ def _orthogonalise(x, basis, part, k, rank, groups, tolerance, floor, zero, one)
                     beta += part[pair, LANES + i]
                     gamma += part[pair, 2 * LANES + i]
                 if alpha > floor and beta > floor and abs(gamma) > tolerance * math.sqrt(alpha) * math.sqrt(beta):
-                    tangent, cosine, sine = rotation(alpha, beta, gamma, one)
+                    _, cosine, sine = rotation(alpha, beta, gamma, one)
                     for i in range(lane, k, lanes):
                         rotate(x, p, q, i, cosine, sine)
                     for i in range(lane, rank, lanes):

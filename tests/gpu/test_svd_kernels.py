@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import matrices
@@ -30,61 +31,66 @@ def symmetric(n: int, dtype: str, names: Sequence[str]) -> Batch:
 
 
 def svd_case(m: int, n: int, *absent: str) -> Case:
-    a = np.random.default_rng(0).standard_normal((2, m, n))
-    return Case("svd_forward", 2, {"m": m, "n": n, "k": min(m, n)}, inputs={"a": given(a)}, absent=absent)
+    a = np.random.default_rng(0).standard_normal((1, m, n))
+    return Case("svd_forward", 1, {"m": m, "n": n, "k": min(m, n)}, inputs={"a": given(a)}, absent=absent)
 
 
 def eigh_case(n: int, *absent: str) -> Case:
-    c = np.random.default_rng(0).standard_normal((2, n, n))
-    return Case("eigh_forward", 2, {"n": n}, inputs={"c": given(c)}, absent=absent)
+    c = np.random.default_rng(0).standard_normal((1, n, n))
+    return Case("eigh_forward", 1, {"n": n}, inputs={"c": given(c)}, absent=absent)
 
 
-# Each size of the kernels, short vectors and long ones, with and without vectors.
+# The smallest of the kernels and the largest, short vectors and long ones, with and without vectors.
 CASES = [
-    svd_case(6, 6), svd_case(2, 130), svd_case(9, 12), svd_case(18, 17), svd_case(6, 4, "u", "vt"),
-    eigh_case(6), eigh_case(9), eigh_case(17), eigh_case(5, "v"),
+    svd_case(6, 6), svd_case(2, 130), svd_case(17, 18), svd_case(6, 4, "u", "vt"),
+    eigh_case(6), eigh_case(17), eigh_case(5, "v"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@each(CASES)
-def test_memory(case, dtype, backend):
-    """Nothing is written outside the outputs; the same bits again."""
+@each([*CASES, svd_case(10, 9), eigh_case(9)])
+def test_memory(case, dtype, backend, monkeypatch):
+    """Nothing is written outside the outputs, and whichever thread runs first, the bits are the same."""
     got, (a,) = execute(case, dtype, backend), values_of(case, dtype).values()
+    if "simulator" in sys.modules:
+        monkeypatch.setattr("simulator.ORDER", -1)
     again = solve(case.op.removesuffix("_forward"), a, backend, vectors=not case.absent)
     assert not again[-1].any()
     assert bits(tuple(got.values())) == bits(again)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("m", "n"), [(6, 6), (7, 3), (2, 5), (1, 1)])
-def test_general(m, n, dtype, backend):
-    test_svd.assert_decomposes(general(m, n, dtype, [*matrices.FAMILIES] if m == 6 else FEW), backend)
+@pytest.mark.parametrize(
+    ("m", "n", "dtype", "names"),
+    [
+        (6, 6, "float32", [*matrices.FAMILIES]), (6, 6, "float64", FEW), (5, 3, "float32", FEW), (2, 4, "float64", FEW),
+        (1, 1, "float32", FEW[:1]), (20, 4, "float64", FEW[:3]), (130, 2, "float32", FEW[:2]), (3, 130, "float64", FEW[1:2]),
+    ],
+)  # fmt: skip
+def test_general(m, n, dtype, names, backend):
+    test_svd.assert_decomposes(general(m, n, dtype, names), backend)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("m", "n"), [(20, 4), (130, 2), (3, 130), (9, 10)])
-def test_long_vectors(m, n, dtype, backend):
-    test_svd.assert_decomposes(general(m, n, dtype, FEW[:3]), backend)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n", [6, 5, 2, 1, 9])
-def test_symmetric(n, dtype, backend):
-    names = [*test_eigh.SYMMETRIC] if n == 6 else FEW if n < 9 else FEW[:2]
+@pytest.mark.parametrize(
+    ("n", "dtype", "names"),
+    [
+        (6, "float32", [*test_eigh.SYMMETRIC]), (6, "float64", FEW), (5, "float64", FEW), (3, "float32", FEW),
+        (2, "float64", FEW), (1, "float32", FEW[:1]),
+    ],
+)  # fmt: skip
+def test_symmetric(n, dtype, names, backend):
     test_eigh.assert_decomposes(symmetric(n, dtype, names), backend)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("vectors", [True, False])
 def test_what_is_not_finite_spoils_its_matrix_alone(vectors, dtype, backend):
-    assert_spoilt_alone("svd", general(4, 3, dtype, FEW).a, backend, vectors)
-    assert_spoilt_alone("eigh", symmetric(4, dtype, FEW).a, backend, vectors)
+    assert_spoilt_alone("svd", general(4, 3, dtype, FEW[:3]).a, backend, vectors)
+    assert_spoilt_alone("eigh", symmetric(4, dtype, FEW[:3]).a, backend, vectors)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_block_takes_one_matrix_after_another(dtype, backend, monkeypatch):
-    a = general(4, 6, dtype, FEW).a
+    a = general(3, 4, dtype, FEW[:4]).a
     a[1, 2, 3] = np.nan
     want = solve("svd", a, backend)
     monkeypatch.setattr(svd_cuda, "_BLOCKS", 3)
