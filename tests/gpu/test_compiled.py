@@ -28,7 +28,12 @@ BUDGETS = {
     "advance_clock": (24, 0),
     "affine_forward_tile": (160, 16384),
     "bernoulli_forward_rows": (128, 128),
+    "covariance_gram": (224, 98816),
+    "covariance_mean": (80, 1024),
     "draw_tile": (48, 2048),
+    "eigh_block_8": (80, 1536),
+    "eigh_block_16": (80, 5120),
+    "eigh_block_32": (80, 18432),
     "gather_tile": (48, 4096),
     "gaussian_backward_variance_sum": (40, 64),
     "gaussian_forward_rows": (56, 128),
@@ -44,6 +49,10 @@ BUDGETS = {
     "linear_backward_update_tile": (120, 20480),
     "linear_backward_weight_tile": (64, 20480),
     "linear_forward_tile": (120, 49152),
+    "moments_gram": (232, 98816),
+    "moments_mean": (80, 4096),
+    "moments_merge": (255, 8192),
+    "moments_sum": (80, 2048),
     "norm_forward_chunk": (56, 64),
     "norm_forward_total": (40, 64),
     "objective_forward_row": (80, 4096),
@@ -54,6 +63,9 @@ BUDGETS = {
     "score_forward_rows": (56, 1024),
     "shift_forward_tile": (40, 0),
     "shuffle_block": (24, 128),
+    "svd_block_8": (176, 5120),
+    "svd_block_16": (160, 11264),
+    "svd_block_32": (160, 26624),
 }
 
 
