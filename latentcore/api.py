@@ -60,7 +60,7 @@ def load(path: Any, backend: str = "auto") -> Model:
 
 def sample(model: VAE | PCA, n: int, random_state: Any = None) -> np.ndarray:
     """The data means (n, n_features) of n codes drawn from the prior, for PCA that of probabilistic PCA; sample i is the
-    same for every n. Raises TypeError for a model that has no prior."""
+    same for every n. On any backend an array of NumPy's. Raises TypeError for a model that has no prior."""
     _check_model(model, "sample")
     n = check_int(n, "n", 0)
     return model._run(model._plan("sample"), {}, n, Clock(seed=check_seed(random_state)))["x_mean"]

@@ -108,11 +108,12 @@ def train(
     """Trains a model on X (rows, features) for `epochs` more epochs and returns its history.
 
     A model without weights is initialized first (with `random_state`, if given); one that has been trained goes on from
-    where it stands. batch_size and learning_rate (a number, or a function of the epoch, counted from the model's first)
-    override the model's. validation: rows to evaluate after each epoch. patience: stop after so many epochs without a
-    better validation loss, and take back the best weights. progress: show a bar. checkpoint: a path to save the model to
-    after each epoch; a model loaded from it trains on to the same bits as if it had not been interrupted. callback(epoch,
-    record) is called after each epoch. validate=False skips the check for NaN, infinity and the unit interval.
+    where it stands. On a GPU the data goes there once, if it does not lie there. batch_size and learning_rate (a number, or
+    a function of the epoch, counted from the model's first) override the model's. validation: rows to evaluate after each
+    epoch. patience: stop after so many epochs without a better validation loss, and take back the best weights. progress:
+    show a bar. checkpoint: a path to save the model to after each epoch; a model loaded from it trains on to the same bits
+    as if it had not been interrupted. callback(epoch, record) is called after each epoch. validate=False skips the check for
+    NaN, infinity and the unit interval.
 
     The history maps names to arrays with an entry for each epoch: loss, recon, kl (nats an example, means over the epoch),
     kl_per_dim (latent_dim wide), active_units (dimensions of a mean KL above 0.01 nats), learning_rate, beta, seconds, and
