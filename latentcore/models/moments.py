@@ -61,7 +61,7 @@ class Moments:
             rows = slice(begin, min(begin + self._slice, len(X)))
             piece = {"x": X[rows]} if weight is None else {"x": X[rows], "weight": weight[rows]}
             self._bound[key].run(piece, Clock(rows=rows.stop - rows.start))
-            self._rows += rows.stop - rows.start if weight is None else int(np.count_nonzero(weight[rows]))
+            self._rows += rows.stop - rows.start if weight is None else int((weight[rows] != 0).sum())
 
     def _plan(self, dtype: str, weighted: bool) -> Plan:
         plan = Plan("moments", dtype)

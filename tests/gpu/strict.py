@@ -68,7 +68,7 @@ class Module:
             given = {key: plain(value, name) for key, value in options.items()}
             made = function(*plain(args, name), **given)
             if name == "empty":
-                made.view(np.uint8)[...] = 0xFF
+                made.reshape(-1).view(np.uint8)[...] = 0xFF
             return options["out"] if "out" in options else there(made)
 
         return call

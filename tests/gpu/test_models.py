@@ -69,6 +69,12 @@ def place(backend: CudaBackend) -> Iterator[Place]:
     linalg._solver.cache_clear()
 
 
+@pytest.fixture(autouse=True)
+def few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Moments are bound for few rows: the interpreter goes through all that a plan is bound for."""
+    monkeypatch.setattr("latentcore.models.moments._MOST", 8)
+
+
 def vae(**parameters: Any) -> lc.VAE:
     return lc.VAE(**{"latent_dim": 2, "hidden": (5,), "epochs": 1, "batch_size": 8, "random_state": 0, **parameters})
 
