@@ -444,12 +444,17 @@ def test_groups_on_the_device(solver_name, place):
 
 if not ON_GPU:
 
-    def test_cupy_has_all_that_is_asked_of_it(place):
+    def test_cupy_has_all_that_is_asked_of_it(place, monkeypatch):
         import cupy
 
+        monkeypatch.setattr(CudaBackend, "serves", lambda *_: False)
+        linalg._solver.cache_clear()
         place.device.used.clear()
+        for vectors in (True, False):
+            lc.svd(X, compute_uv=vectors, backend="cuda")
         for data, parameters, arguments in FITS.values():
             lc.PCA(2, random_state=0, backend="cuda", **parameters).fit(data, **arguments)
-        assert {"asarray", "linalg.qr", "linalg.svd"} <= place.device.used
+        linalg._solver.cache_clear()
+        assert {"asarray", "sort", "tril", "linalg.eigh", "linalg.qr", "linalg.svd"} <= place.device.used
         for name in place.device.used:
             assert callable(functools.reduce(getattr, name.split("."), cupy))
