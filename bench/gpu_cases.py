@@ -15,19 +15,19 @@ from .network import Parameters
 if TYPE_CHECKING:
     from .peers import Peer
 
-REPEATS = 200
-"""Steps, or passes, that are asked for before anybody waits: a device works while the next one is being asked for."""
-
 
 @dataclass(frozen=True)
 class GpuCase(Case):
     """A training or inference row."""
 
+    repeats: int = 200
+    """Steps, or passes, that are asked for before anybody waits: a device works while the next one is being asked for."""
+
     section = "gpu"
 
     @property
     def steps(self) -> int:
-        return REPEATS
+        return self.repeats
 
     def prepare(self, peer: Peer, material: tuple[Parameters, np.ndarray]) -> tuple[Callable[[], Any], Any]:
         call, evidence = super().prepare(peer, material)
@@ -78,8 +78,8 @@ def gpu_cases() -> list[GpuRow]:
 def rehearsal() -> list[GpuRow]:
     """A few small rows that a CPU gets through."""
     return [
-        GpuCase("train step", "mnist", 16),
-        GpuCase("decode", "codes", 1),
+        GpuCase("train step", "mnist", 16, repeats=3),
+        GpuCase("decode", "codes", 1, repeats=3),
         GpuDecomposition("svd", 100, 3, 3),
         GpuDecomposition("eigh", 10, 33, 33),
     ]
