@@ -6,7 +6,7 @@ from __future__ import annotations
 from .elementary_cuda import extent
 from .launches import Emitter, Operand, device_function, divide_up, tl, triton_kernel
 
-RUN = 128  # rows whose products are added up in the plan's dtype
+RUN = 64  # rows whose products are added up in the plan's dtype
 STEP = 32  # of them at a time
 _PROGRAMS = 512  # that the Gram matrix is cut into, if it is small
 _SHARES = 256  # of the rows, at most
@@ -83,18 +83,18 @@ def gram_sum(x, weight, first, last, m, n, f, middle_m, middle_n, RUN: tl.conste
 
 
 @device_function
-def share(rows, part, shares):
+def share(rows, part, shares, RUN: tl.constexpr):
     """The first row of a share and the one behind its last: whole runs."""
-    length = ((rows + shares - 1) // shares + 127) // 128 * 128
+    length = ((rows + shares - 1) // shares + RUN - 1) // RUN * RUN
     first = tl.minimum(part * length, rows)
     return first, tl.minimum(first + length, rows)
 
 
 @triton_kernel
-def moments_sum(clock, sums, counts, x, weight, r, f, shares, STEP: tl.constexpr, COLUMNS: tl.constexpr):
+def moments_sum(clock, sums, counts, x, weight, r, f, shares, RUN: tl.constexpr, STEP: tl.constexpr, COLUMNS: tl.constexpr):
     """The sums of the columns of each share: sums[shares, f], counts[shares]."""
     part = tl.program_id(0)
-    first, last = share(extent(clock, r), part, shares)
+    first, last = share(extent(clock, r), part, shares, RUN)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     total, counted = column_sums(x, weight, first, last, column, f, STEP, COLUMNS)
     tl.store(sums + part * f + column, total, column < f)
@@ -138,7 +138,7 @@ def moments_gram(clock, parts, x, weight, middle, r, f, shares, RUN: tl.constexp
     """The lower triangles of the Gram matrices of the shares: parts[shares, f, f]."""
     part, a, b = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     if a >= b:
-        first, last = share(extent(clock, r), part, shares)
+        first, last = share(extent(clock, r), part, shares, RUN)
         m, n = a * TILE + tl.arange(0, TILE), b * TILE + tl.arange(0, TILE)
         middle_m, middle_n = tl.load(middle + m, m < f, other=0.0), tl.load(middle + n, n < f, other=0.0)
         total = gram_sum(x, weight, first, last, m, n, f, middle_m, middle_n, RUN, STEP, TILE)
@@ -174,7 +174,7 @@ def moments_forward(
     sums, counts, parts = emit.scratch(used * f), emit.scratch(used), emit.scratch(used * f * f)
     middle, step, merged = emit.scratch(f), emit.scratch(f), emit.scratch(3)
     emit(
-        moments_sum, used, across, sums=sums, counts=counts, x=x, weight=weight, r=r, f=f, shares=shares, STEP=STEP,
+        moments_sum, used, across, sums=sums, counts=counts, x=x, weight=weight, r=r, f=f, shares=shares, RUN=RUN, STEP=STEP,
         COLUMNS=tile,
     )  # fmt: skip
     emit(
