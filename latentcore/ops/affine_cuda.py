@@ -6,7 +6,7 @@ from .elementary_cuda import extent, is_whole
 from .launches import OUT_OF_RANGE, STATUS, Emitter, Operand, divide_up, tl, triton_kernel
 
 _STATUS, _OUT_OF_RANGE = (tl.constexpr(STATUS), tl.constexpr(OUT_OF_RANGE)) if tl else (STATUS, OUT_OF_RANGE)
-_TILE = (16, 32, 16)  # rows, columns, k
+_TILE = (16, 16, 16)  # rows, columns, k
 
 
 @triton_kernel
