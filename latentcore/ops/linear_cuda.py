@@ -20,7 +20,7 @@ def _tile(out: int, inputs: int) -> tuple[int, int, int]:
 def activate(x, ACTIVATION: tl.constexpr):
     """The activation."""
     if ACTIVATION == "relu":
-        x = tl.maximum(x, 0.0)
+        x = tl.where(x <= 0, 0.0, x)  # NaN stays
     elif ACTIVATION == "leaky_relu":
         x = tl.where(x > 0, x, x * 0.01)
     elif ACTIVATION == "tanh":
