@@ -196,3 +196,14 @@ def test_two_threads_cannot_train_one_model(threads: Callable[[int], None]) -> N
     expected = vae().fit(X)
     lc.train(expected, X, epochs=2)
     assert bits(model.parameters()) == bits(expected.parameters())
+
+
+def test_a_matrix_that_the_threads_share(threads) -> None:
+    """Rotations are applied by the others while the caller makes the next ones."""
+    A = np.random.default_rng(2).standard_normal((130, 130))
+    threads(1)
+    expected = bits((*lc.svd(A), *lc.eigh(A)))
+    threads(3)
+    with ThreadPoolExecutor(2) as callers:
+        for found in callers.map(lambda _: bits((*lc.svd(A), *lc.eigh(A))), range(6)):
+            assert found == expected
