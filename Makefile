@@ -39,11 +39,11 @@ lint: $(VENV)/.lint
 	$(BIN)/mypy
 	CMAKE_ARGS=-DLATENTCORE_WERROR=ON SKBUILD_BUILD_DIR=build/lint \
 	    $(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/lint .
-	@# An object of one instruction set defines symbols of its own namespace alone: the linker merges the copies of any
+	@# An object of one instruction set defines symbols that name its namespace alone: the linker merges the copies of any
 	@# other inline function, and AVX-512 code would run on a processor that has none.
 	@for isa in $$(cd build/lint/CMakeFiles && ls -d ops_*.dir | sed 's/ops_\(.*\).dir/\1/'); do \
 	    find build/lint/CMakeFiles/ops_$$isa.dir -name '*.o' -exec nm -g --defined-only {} + | awk 'NF == 3 { print $$3 }' | \
-	    grep -v -e "2lc$${#isa}$$isa" -e '^DW.ref.' | sed "s/^/$$isa objects share the symbol /" | c++filt; \
+	    grep -v -e "$${#isa}$$isa" -e '^DW.ref.' | sed "s/^/$$isa objects share the symbol /" | c++filt; \
 	done | (! grep .)
 
 # The kernels and the thread pool under the sanitizers of g++: memory and undefined behaviour, then data races.
