@@ -14,7 +14,7 @@ from numerics import DECOMPOSITION, LEDGER
 from threadpoolctl import threadpool_limits
 
 from latentcore.backends import Backend, get_backend
-from latentcore.linalg import decomposition
+from latentcore.linalg import LIMIT, decomposition
 from latentcore.ops.svd import NOT_FINITE
 
 Random = np.random.Generator
@@ -23,6 +23,7 @@ Maker = Callable[[Random, int, int, int], np.ndarray]  # (rng, count, m, n) to (
 # The runs of a shape: on each set, in each dtype.
 RUNS = 2 * len(SETS)
 SHARE = int(os.environ.get("LATENTCORE_TEST_SHARE", "1"))  # take one in so many: sanitizers are slow
+LARGEST = LIMIT if SHARE == 1 else min(LIMIT, 512)  # of the columns of a matrix
 
 
 @pytest.fixture(autouse=True, scope="module")

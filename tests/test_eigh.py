@@ -9,6 +9,7 @@ import pytest
 from cases import SETS, Case, each_dtype, each_set, execute, given, values_of
 from matrices import (
     FAMILIES,
+    LARGEST,
     RUNS,
     SHARE,
     Batch,
@@ -28,7 +29,6 @@ from matrices import (
 )
 from numerics import LEDGER
 
-from latentcore.linalg import LIMIT
 from latentcore.ops.svd import NOT_FINITE
 
 COUNT = max(1, 252 // RUNS // SHARE)  # of each family and size in each run: 10,000 of each family in all
@@ -114,7 +114,7 @@ def test_large(n, dtype, instruction_set):
 @each_dtype
 def test_at_the_limit(dtype, instruction_set):
     few = {name: SYMMETRIC[name] for name in ("random", "graded", "clustered")}
-    batch = shuffled(few, 1, LIMIT, LIMIT, dtype)
+    batch = shuffled(few, 1, LARGEST, LARGEST, dtype)
     assert_decomposes(Batch(lower(batch.a), batch.family), instruction_set, threads=2)
 
 

@@ -10,6 +10,7 @@ from cases import SETS, Case, each_dtype, each_set, execute, given, values_of
 from matrices import (
     ENDS,
     FAMILIES,
+    LARGEST,
     RUNS,
     SHARE,
     Batch,
@@ -25,7 +26,6 @@ from matrices import (
 )
 from numerics import LEDGER
 
-from latentcore.linalg import LIMIT
 from latentcore.ops.svd import NOT_FINITE
 
 COUNT = max(1, 84 // RUNS // SHARE)  # of each family and shape in each run: 10,000 of each family in all
@@ -90,7 +90,7 @@ def test_large(m, n, dtype, instruction_set):
 @each_dtype
 def test_at_the_limit(dtype, instruction_set):
     few = {name: FAMILIES[name] for name in ("random", "graded", "clustered")}
-    assert_decomposes(shuffled(few, 1, LIMIT, LIMIT, dtype), instruction_set, threads=2)
+    assert_decomposes(shuffled(few, 1, LARGEST, LARGEST, dtype), instruction_set, threads=2)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 12])
