@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .ops import Dim
 from .ops.linear import KEEPS_INPUT
 from .plan import Plan
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(NamedTuple):
     """What a layer's forward pass leaves for its backward pass: its input, its sums (where needed) and its output."""
 
     x: str
@@ -20,8 +19,7 @@ class Kept:
     y: str
 
 
-@dataclass(frozen=True)
-class Linear:
+class Linear(NamedTuple):
     """y = activation(x W' + b)."""
 
     name: str
@@ -100,24 +98,22 @@ def backward(
         dy = to or dy
 
 
-@dataclass(frozen=True)
 class Store(Sink):
     """Keeps each gradient in a buffer of its own, the layer's name and a suffix."""
 
-    role: str = "temporary"
-    suffix: str = ":gradient"
-    accumulate: bool = False
+    def __init__(self, role: str = "temporary", suffix: str = ":gradient", accumulate: bool = False) -> None:
+        self.role, self.suffix, self.accumulate = role, suffix, accumulate
 
     def __call__(self, plan: Plan, layer: Linear, dy: str, x: str) -> None:  # noqa: D102
         dw = plan.weight(layer.name + self.suffix, layer.outputs, layer.inputs, self.role)
         plan.call("linear_backward_weight", dw=dw, dy=dy, x=x, accumulate=self.accumulate)
 
 
-@dataclass(frozen=True)
 class Update(Sink):
     """Hands each gradient to Adam while it is in cache."""
 
-    weight_decay: float = 0.0
+    def __init__(self, weight_decay: float = 0.0) -> None:
+        self.weight_decay = weight_decay
 
     def __call__(self, plan: Plan, layer: Linear, dy: str, x: str) -> None:  # noqa: D102
         m, v = moments(plan, layer.name, layer.outputs, layer.inputs)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from .backends import Backend, Batched, get_backend
-from .backends.cusolver import decompose
 from .checks import as_array, check_bool, contiguous
 from .ops import OPS, Dim
 from .ops.svd import NOT_CONVERGED, NOT_FINITE
@@ -134,6 +133,8 @@ def _on_device(engine: Backend, plan: Plan, vectors: bool) -> Callable[[np.ndarr
         if kernels and a.size:
             *found, status = kernels(a)
         else:
+            from .backends.cusolver import decompose  # loads ctypes
+
             *found, status = decompose(engine.device, plan.name, vectors, engine.keep(a))
             if type(a) is np.ndarray:
                 found = [engine.home(each) for each in found]

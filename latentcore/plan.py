@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from .ops import OPS, Dim, Op, Size, size_of
 
@@ -21,8 +21,7 @@ def rows(times: int = 1) -> str:
     return "rows" if times == 1 else f"{times}*rows"
 
 
-@dataclass(frozen=True)
-class Buffer:
+class Buffer(NamedTuple):
     """A named array of a plan. layout "weight": a linear layer's (out, in) weight and its bias, kept as a backend likes."""
 
     name: str
@@ -47,8 +46,7 @@ class Buffer:
         return self.elements(rows, steps) * (8 if self.dtype == "float64" else 4)
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One op over the buffers of a plan: names in the order of the op's signature, None where absent."""
 
     op: str

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -227,7 +227,7 @@ class GuardedWeight:
     def __init__(self, backend: Backend, b: Buffer, panel: int, value: np.ndarray | None) -> None:
         self.backend, self.buffer = backend, b
         out, inputs = b.array_shape(0)
-        self.whole = backend.allocate(replace(b, shape=(out + 2 * panel, inputs)))
+        self.whole = backend.allocate(b._replace(shape=(out + 2 * panel, inputs)))
         self.whole[...] = np.nan
         self.array = self.whole[1:-1]
         if value is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 Dim = int | str  # an int, "rows", "c*rows" or "steps"
 Size = tuple[int, str]  # a value, and its unit: "", "rows" or "steps"
@@ -42,8 +42,7 @@ class Clock:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Argument:
+class Argument(NamedTuple):
     """One argument of a signature."""
 
     name: str
