@@ -1,4 +1,4 @@
-// The one reader of saved models: a safetensors file and the JSON in its metadata. A file is hostile until every byte
+// The one reader of saved models: a safetensors file, and the JSON in its metadata. A file is hostile until every byte
 // of it has been checked.
 #pragma once
 
@@ -12,8 +12,8 @@
 
 namespace lc {
 
-// What is wrong with a file, named: one line of printable UTF-8, from 1 to kMost bytes.
-class FileError : public std::runtime_error {
+// What is wrong with a file, named: one line of 1 to kMost printable ASCII characters.
+class FileError : public std::invalid_argument {
  public:
   static constexpr size_t kMost = 240;
   explicit FileError(const std::string& what);
@@ -23,7 +23,7 @@ enum class Type { kFloat32, kFloat64, kInt64 };
 const char* type_name(Type type);  // "float32", ...
 int64_t type_bytes(Type type);
 
-// An array in the caller's bytes, C-contiguous, aligned for its type; of finite numbers where a plan reads it.
+// An array in the caller's bytes, C-contiguous, aligned for its type. The numbers of one that a plan reads are finite.
 struct Tensor {
   std::string name;
   Type type;
@@ -35,18 +35,22 @@ struct Tensor {
 enum class Role { kInput, kOutput, kState, kTemporary };
 
 struct FileBuffer {
-  std::string name;
-  std::vector<Size> shape;  // of a weight (out, in), of an input or an output (rows, ...) or (rows,)
-  Type type;                // kFloat32 or kFloat64
+  std::string name;  // printable ASCII
+  std::vector<Size> shape;
+  Type type;  // kFloat32 or kFloat64
   Role role;
-  bool is_weight;   // a linear layer's weight and bias, packed by pack_weight; its type is the plan's, its role kState
-  int tensor = -1;  // of a state: where in ModelFile::tensors its array, or the weight (out, in), is; -1: `in` is 0
-  int bias = -1;    // of a weight: the bias (out,), or -1: zeros
-  int64_t row_bytes;  // of any other buffer: its bytes are row_bytes * rows + fixed_bytes
-  int64_t fixed_bytes;
+  // A weight is the (out, in) weight and the bias of a linear layer, of the plan's type, a state. Its tensors are
+  // W.weight (out, in) and, if it is there, W.bias (out,); else W alone: (out, in), or where `in` is 0 the bias (out,).
+  // W.T is the transpose of W. Any other state is the tensor of its name.
+  bool is_weight;
+  int tensor = -1;          // of a state: its array or its weight, an index into ModelFile::tensors; -1 where `in` is 0
+  int bias = -1;            // of a weight: its bias, or -1: zeros
+  bool transposed = false;  // the tensor is (in, out)
+  // Of what is no state: a run takes row_bytes * rows + fixed_bytes.
+  int64_t row_bytes = 0, fixed_bytes = 0;
 };
 
-// What BoundPlan::add_call takes; arguments index FilePlan::buffers.
+// What BoundPlan::add_call takes; arguments are indices into FilePlan::buffers, which fit each other.
 struct FileCall {
   std::string op;
   std::vector<int> arguments;
@@ -54,31 +58,35 @@ struct FileCall {
   std::vector<double> options;
 };
 
+// A plan in which every buffer is written before it is read, and once.
 struct FilePlan {
   std::string name;
   bool is_double;
   std::vector<FileBuffer> buffers;
   std::vector<FileCall> calls;
-  int input;                 // the one input
-  std::vector<int> outputs;  // one or more; a call of a later run reads nothing that none before has written
+  int input;                 // the one input, (rows, ...)
+  std::vector<int> outputs;  // one or more, (rows, ...)
 };
 
 struct ModelFile {
-  // What a file may ask for. A run of one row needs at most kMaxRowBytes of temporaries, inputs and outputs.
-  static constexpr int64_t kMaxHeader = 8 << 20, kMaxWidth = int64_t{1} << 31, kMaxRowBytes = int64_t{1} << 34;
-  static constexpr size_t kMaxPlans = 16, kMaxTensors = 16384, kMaxBuffers = 4096, kMaxCalls = 4096;
+  // What a file may ask for: a header of so many bytes, arrays of so many dimensions, none wider than this, and plans
+  // that take so many bytes of inputs, outputs and temporaries in a run of one row.
+  static constexpr int64_t kMaxHeader = 8 << 20, kMaxWidth = (int64_t{1} << 31) - 1, kMaxRowBytes = int64_t{1} << 30;
+  static constexpr size_t kMaxDimensions = 8;
 
-  // Checks everything that this header promises. The bytes, whose address must be a multiple of 8, stay the caller's
-  // and must outlive the result. Allocates at most a small multiple of the header's length. Throws FileError;
-  // std::bad_alloc.
+  // The bytes of the header of a file of so many bytes, by its first eight (or fewer, where it has no more): to be
+  // asked before a file is read into memory. Throws FileError.
+  static int64_t header_bytes(const void* first, uint64_t file_bytes);
+
+  // Checks all that is promised here. The bytes, at an address that is a multiple of 8, stay the caller's and must
+  // outlive the result. Allocates at most a small multiple of the header. Throws FileError, std::bad_alloc.
   static ModelFile parse(const void* data, size_t size);
 
-  std::string header;  // JSON text: format, model, config, plans, ...
+  std::string header;  // JSON: format, model, config, golden, plans, ...
   std::vector<Tensor> tensors;
-  std::vector<FilePlan> plans;                   // by their public names: "decode", ...
-  int golden_plan;                               // the plan that an example is held of: index into plans,
-  int golden_input, golden_output;               // and of its arrays of the same number of rows: indices into tensors
-  const FilePlan* find(const char* name) const;  // null: there is none of that name
+  std::vector<FilePlan> plans;      // by their public names: "decode", ...
+  int golden_plan;                  // the plan of one output that the file holds an example of, an index into plans
+  int golden_input, golden_output;  // the example, of the same number of rows: indices into tensors
 };
 
 }  // namespace lc
