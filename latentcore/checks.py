@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import numbers
 import os
+import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,8 @@ def check_shape(
 def as_array(value: Any, name: str, device: Any = None) -> np.ndarray:
     """value as an array of real numbers, in place where it is one; numbers in an array of objects become float64. device: a
     GPU, where what lies there stays. Raises TypeError for what is no array, ValueError for something ragged or complex."""
-    if hasattr(value, "toarray") or np.ma.isMaskedArray(value):
+    masked = "numpy.ma" in sys.modules and np.ma.isMaskedArray(value)  # NumPy loads it on demand
+    if hasattr(value, "toarray") or masked:
         kind = f"{'sparse ' if hasattr(value, 'toarray') else ''}{type(value).__name__}"
         raise TypeError(f"{name}: expected a dense array of real numbers, got a {kind}")
     foreign = hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray) and not hasattr(value, "__array__")
@@ -196,10 +198,11 @@ def check_seed(random_state: Any, name: str = "random_state") -> int:
     """A seed of 64 bits: an int as it is, one drawn for None, one drawn from a NumPy generator or RandomState."""
     if random_state is None:
         return int.from_bytes(os.urandom(8), "little") >> 1
-    if isinstance(random_state, np.random.Generator):
-        return int(random_state.integers(2**63))
-    if isinstance(random_state, np.random.RandomState):
-        return int(random_state.randint(2**31 - 1))
+    if "numpy.random" in sys.modules:  # NumPy loads it on demand
+        if isinstance(random_state, np.random.Generator):
+            return int(random_state.integers(2**63))
+        if isinstance(random_state, np.random.RandomState):
+            return int(random_state.randint(2**31 - 1))
     return check_int(random_state, name, 0, 2**64 - 1)
 
 
