@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._core import __version__
-from .api import compile, interpolate, load, sample, save, show_config, train
+from .api import compile, export_onnx, interpolate, load, sample, save, show_config, train
 from .backends import NonFiniteError, get_num_threads, set_num_threads
 from .linalg import eigh, svd
 from .models import PCA, VAE, Autoencoder, BatchedPCA, IncrementalPCA
@@ -18,6 +18,7 @@ __all__ = [
     "__version__",
     "compile",
     "eigh",
+    "export_onnx",
     "get_num_threads",
     "interpolate",
     "load",

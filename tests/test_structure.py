@@ -28,7 +28,8 @@ BELOW = {
     "training": {"progress", "backends", "checks", "io", "plan", "ops"},
     "models": {"training", "linalg", "layers", "backends", "checks", "io", "progress", "plan", "ops"},
     "kernels": {"models", "backends", "plan", "ops"},
-    "api": {"models", "training", "backends", "checks", "io", "plan", "ops", "_core"},
+    "onnx": {"io", "plan", "ops", "_core"},
+    "api": {"models", "onnx", "training", "backends", "checks", "io", "plan", "ops", "_core"},
 }
 ABOVE = {"__init__", "__main__", "cli"}
 
