@@ -1,0 +1,203 @@
+#include "model_function.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <new>
+#include <stdexcept>
+#include <utility>
+
+namespace lc {
+namespace {
+
+constexpr int64_t kLine = 64;
+constexpr int64_t kMostForExample = int64_t{1} << 30;
+constexpr char kLinear[] = "linear_forward";
+
+// The array of a state in the dtype of the plan: as it lies in the file, or what `converted` then holds.
+template <class T>
+const T* array_of(const Tensor& tensor, std::vector<T>& converted) {
+  constexpr bool is_double = sizeof(T) == sizeof(double);
+  if ((tensor.type == Type::kFloat64) == is_double)
+    return static_cast<const T*>(tensor.data);
+  using Other = std::conditional_t<is_double, float, double>;
+  const auto* from = static_cast<const Other*>(tensor.data);
+  converted.resize(static_cast<size_t>(tensor.elements));
+  for (int64_t i = 0; i < tensor.elements; ++i) {
+    if (!is_double && std::abs(from[i]) > static_cast<Other>(std::numeric_limits<float>::max()))
+      throw std::invalid_argument("weights: " + tensor.name + ": expected finite numbers in float32");
+    converted[static_cast<size_t>(i)] = static_cast<T>(from[i]);
+  }
+  return converted.data();
+}
+
+template <class T>
+void copy_state(const ModelFile& file, const FileBuffer& b, Storage storage, void* to) {
+  std::vector<T> converted, converted_bias;
+  const auto array = [&](int tensor, std::vector<T>& space) {
+    return tensor < 0 ? nullptr : array_of(file.tensors[static_cast<size_t>(tensor)], space);
+  };
+  const T* from = array(b.tensor, converted);
+  if (!b.is_weight) {
+    std::copy(from, from + file.tensors[static_cast<size_t>(b.tensor)].elements, static_cast<T*>(to));
+    return;
+  }
+  const int64_t out = b.shape[0].value, in = b.shape[1].value;
+  pack_weight(storage, from, b.transposed ? 1 : in, b.transposed ? out : 1, array(b.bias, converted_bias), out, in, to);
+}
+
+// Bytes of all that a run of so many rows moves; more than `most` throws std::bad_alloc.
+int64_t bytes_of(const FileBuffer& b, int64_t rows, int64_t most) {
+  int64_t bytes;
+  if (__builtin_mul_overflow(b.row_bytes, rows, &bytes) || __builtin_add_overflow(bytes, b.fixed_bytes, &bytes) ||
+      bytes > most)
+    throw std::bad_alloc();
+  return bytes;
+}
+
+char* allocate(int64_t bytes) {
+  auto* p = static_cast<char*>(std::aligned_alloc(kLine, static_cast<size_t>(round_up(std::max(bytes, kLine), kLine))));
+  if (!p)
+    throw std::bad_alloc();
+  return p;
+}
+
+// The dtype of every buffer that has no dtype of its own.
+void retype(FilePlan& plan, bool is_double) {
+  if (plan.is_double == is_double)
+    return;
+  const Type from = plan.is_double ? Type::kFloat64 : Type::kFloat32, to = is_double ? Type::kFloat64 : Type::kFloat32;
+  for (FileBuffer& b : plan.buffers)
+    if (b.type == from) {
+      b.row_bytes = b.row_bytes / type_bytes(from) * type_bytes(to);
+      b.fixed_bytes = b.fixed_bytes / type_bytes(from) * type_bytes(to);
+      b.type = to;
+    }
+  plan.is_double = is_double;
+}
+
+}  // namespace
+
+void Snapshot::Free::operator()(char* p) const {
+  std::free(p);
+}
+
+Snapshot::Snapshot(const ModelFile& file, const FilePlan& plan, bool is_double, Storage storage)
+    : plan_(plan), storage_(plan.buffers.size(), storage), offsets_(plan.buffers.size()) {
+  retype(plan_, is_double);
+  for (const FileCall& call : plan_.calls)
+    if (call.op != kLinear)
+      for (const int a : call.arguments)
+        if (a >= 0)
+          storage_[static_cast<size_t>(a)] = Storage::kFull;
+  int64_t total = 0;
+  for (size_t i = 0; i < plan_.buffers.size(); ++i) {
+    const FileBuffer& b = plan_.buffers[i];
+    if (b.role != Role::kState)
+      continue;
+    for (const Size& dim : b.shape) widest_ = std::max(widest_, dim.value);
+    offsets_[i] = total;
+    total += round_up(
+        b.is_weight ? weight_bytes(storage_[i], is_double, b.shape[0].value, b.shape[1].value) : b.fixed_bytes, kLine);
+  }
+  memory_.reset(allocate(total));
+  for (size_t i = 0; i < plan_.buffers.size(); ++i) {
+    const FileBuffer& b = plan_.buffers[i];
+    if (b.role == Role::kState)
+      b.type == Type::kFloat64 ? copy_state<double>(file, b, storage_[i], state(i))
+                               : copy_state<float>(file, b, storage_[i], state(i));
+  }
+}
+
+ModelFunction::ModelFunction(std::shared_ptr<const Snapshot> snapshot, const char* instruction_set, int64_t batch,
+                             int threads, int64_t most)
+    : snapshot_(std::move(snapshot)), threads_(threads), bound_(instruction_set, plan().is_double, batch, threads) {
+  int64_t left = most;
+  for (size_t i = 0; i < plan().buffers.size(); ++i) {
+    const FileBuffer& b = plan().buffers[i];
+    if (b.role == Role::kState) {
+      bound_.set_buffer(bound_.add_external(), snapshot_->state(i));
+    } else {
+      const int64_t bytes = bytes_of(b, batch, left);
+      left -= bytes;
+      b.role == Role::kTemporary ? bound_.add_temporary(bytes) : bound_.add_external();
+    }
+  }
+  for (const FileCall& call : plan().calls) bound_.add_call(call.op, call.arguments, call.sizes, call.options);
+  bound_.finish();
+
+  // A run over zeros: pages are mapped and threads started here, not in the first call that cannot wait.
+  const auto& port = plan().buffers;
+  const auto zeros = [&](int i) {
+    return std::vector<char>(static_cast<size_t>(bytes_of(port[static_cast<size_t>(i)], batch, most)));
+  };
+  std::vector<char> input = zeros(plan().input);
+  std::vector<std::vector<char>> made;
+  std::vector<void*> outputs;
+  for (const int i : plan().outputs) outputs.push_back(made.emplace_back(zeros(i)).data());
+  if (run(batch, input.data(), outputs.data()) != Outcome::kDone)
+    throw std::runtime_error(std::string(bound_.failed_op()) + ": a run over zeros failed");
+}
+
+ModelFunction::Outcome ModelFunction::run(int64_t rows, const void* input, void* const* outputs) {
+  if (busy_.test_and_set(std::memory_order_acquire))
+    return Outcome::kBusy;
+  struct Release {
+    std::atomic_flag& flag;
+    ~Release() { flag.clear(std::memory_order_release); }
+  } const release{busy_};
+  bound_.set_buffer(plan().input, const_cast<void*>(input));
+  for (size_t i = 0; i < plan().outputs.size(); ++i) bound_.set_buffer(plan().outputs[i], outputs[i]);
+  Clock clock;
+  clock.rows = rows;
+  return bound_.run(clock) ? Outcome::kFailed : Outcome::kDone;
+}
+
+namespace {
+
+template <class T>
+void compare(const Tensor& stored, const std::vector<char>& made, int64_t widest) {
+  const auto* want = static_cast<const T*>(stored.data);
+  const auto* got = reinterpret_cast<const T*>(made.data());
+  double scale = 0, worst = 0;
+  for (int64_t i = 0; i < stored.elements; ++i) {
+    const double apart = std::abs(static_cast<double>(got[i]) - static_cast<double>(want[i]));
+    scale = std::max(scale, std::abs(static_cast<double>(got[i])));
+    if (!(apart <= worst))
+      worst = std::isnan(apart) ? std::numeric_limits<double>::infinity() : apart;
+  }
+  const double tolerance = 100 * static_cast<double>(std::numeric_limits<T>::epsilon()) *
+                           std::sqrt(static_cast<double>(widest)) * (scale + 1);
+  if (worst > tolerance || std::isinf(worst)) {
+    char text[120];
+    std::snprintf(text, sizeof text, "golden:output: the weights miss it by %.2g, at most %.2g is rounding", worst,
+                  tolerance);
+    throw FileError(text);
+  }
+}
+
+}  // namespace
+
+void check_example(const ModelFile& file) {
+  const FilePlan& plan = file.plans[static_cast<size_t>(file.golden_plan)];
+  const Tensor& given = file.tensors[static_cast<size_t>(file.golden_input)];
+  const Tensor& stored = file.tensors[static_cast<size_t>(file.golden_output)];
+  const auto snapshot = std::make_shared<const Snapshot>(file, plan, plan.is_double, Storage::kFull);
+  const int64_t rows = given.shape[0];
+  ModelFunction function(snapshot, "auto", std::max<int64_t>(rows, 1), 1, kMostForExample);
+  std::vector<char> made(static_cast<size_t>(stored.elements * type_bytes(stored.type)));
+  void* const outputs[] = {made.data()};
+  function.run(rows, given.data, outputs);
+  stored.type == Type::kFloat64 ? compare<double>(stored, made, snapshot->widest())
+                                : compare<float>(stored, made, snapshot->widest());
+}
+
+int64_t physical_memory() {
+  return int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
+}
+
+}  // namespace lc
