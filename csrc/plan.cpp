@@ -18,7 +18,7 @@ constexpr int64_t kMaxArena = int64_t{1} << 46, kHugePage = 2 << 20;
 
 BoundPlan::Hold::Hold(BoundPlan& plan) : flag_(plan.busy_) {
   if (flag_.test_and_set(std::memory_order_acquire))
-    throw std::runtime_error("this bound plan is running in another thread; give each thread a plan of its own");
+    throw std::runtime_error("this plan is running in another thread: give each thread a clone of its own");
 }
 
 void BoundPlan::Free::operator()(char* p) const {
@@ -35,19 +35,42 @@ BoundPlan::BoundPlan(const std::string& set, bool is_double, int64_t capacity, i
     throw std::invalid_argument("threads: expected at least 1, got " + std::to_string(threads));
 }
 
-int BoundPlan::add_temporary(int64_t bytes) {
-  if (bytes < 0 || bytes > kMaxArena - arena_bytes_)
-    throw std::bad_alloc();
-  offsets_.push_back(arena_bytes_);
-  buffers_.push_back(nullptr);
-  arena_bytes_ += round_up(bytes, 64) + 64;  // one line apart: no two streams alias
+BoundPlan::BoundPlan(const BoundPlan& other)
+    : set_(other.set_),
+      is_double_(other.is_double_),
+      capacity_(other.capacity_),
+      threads_(other.threads_),
+      calls_(other.calls_),
+      buffers_(other.buffers_.size()),
+      places_(other.places_),
+      arena_bytes_(other.arena_bytes_),
+      workspace_at_(other.workspace_at_) {
+  for (size_t i = 0; i < buffers_.size(); ++i)
+    if (places_[i] == kHeld)
+      buffers_[i] = other.buffers_[i];
+  allocate();
+}
+
+int BoundPlan::add_buffer(int64_t place, void* data) {
+  places_.push_back(place);
+  buffers_.push_back(data);
   return static_cast<int>(buffers_.size()) - 1;
 }
 
+int BoundPlan::add_temporary(int64_t bytes) {
+  if (bytes < 0 || bytes > kMaxArena - arena_bytes_)
+    throw std::bad_alloc();
+  const int64_t place = arena_bytes_;
+  arena_bytes_ += round_up(bytes, 64) + 64;  // one line apart: no two streams alias
+  return add_buffer(place, nullptr);
+}
+
+int BoundPlan::add_held(void* data) {
+  return add_buffer(kHeld, data);
+}
+
 int BoundPlan::add_external() {
-  offsets_.push_back(-1);
-  buffers_.push_back(nullptr);
-  return static_cast<int>(buffers_.size()) - 1;
+  return add_buffer(kExternal, nullptr);
 }
 
 void BoundPlan::add_call(const std::string& op, const std::vector<int>& arguments, const std::vector<Size>& sizes,
@@ -77,24 +100,28 @@ void BoundPlan::finish() {
   }
   if (most > kMaxArena - arena_bytes_)
     throw std::bad_alloc();
-  const int64_t page = arena_bytes_ + most < kHugePage ? 64 : kHugePage;
-  const int64_t total = round_up(arena_bytes_ + most, page) + (page == 64 ? 64 : 0);
-  arena_.reset(static_cast<char*>(std::aligned_alloc(static_cast<size_t>(page), static_cast<size_t>(total))));
+  workspace_at_ = arena_bytes_;
+  arena_bytes_ += most;
+  arena_bytes_ = arena_bytes_ < kHugePage ? round_up(arena_bytes_, 64) + 64 : round_up(arena_bytes_, kHugePage);
+  allocate();
+}
+
+void BoundPlan::allocate() {
+  const int64_t page = arena_bytes_ < kHugePage ? 64 : kHugePage;
+  arena_.reset(static_cast<char*>(std::aligned_alloc(static_cast<size_t>(page), static_cast<size_t>(arena_bytes_))));
   if (!arena_)
     throw std::bad_alloc();
 #if defined(__linux__)
   if (page == kHugePage)
-    madvise(arena_.get(), static_cast<size_t>(total), MADV_HUGEPAGE);  // advice: may be refused
+    madvise(arena_.get(), static_cast<size_t>(arena_bytes_), MADV_HUGEPAGE);  // advice: may be refused
 #endif
-  workspace_ = arena_.get() + arena_bytes_;
   for (size_t i = 0; i < buffers_.size(); ++i)
-    if (offsets_[i] >= 0)
-      buffers_[i] = arena_.get() + offsets_[i];
-  arena_bytes_ = total;
+    if (places_[i] >= 0)
+      buffers_[i] = arena_.get() + places_[i];
 }
 
 int BoundPlan::pass(const Clock& clock, Team& team) {
-  const Run run{buffers_.data(), workspace_, clock, &team};
+  const Run run{buffers_.data(), arena_.get() + workspace_at_, clock, &team};
   for (const Call& call : calls_)
     if (const int status = call.kernel(call, run)) {
       failed_ = call.op->name;

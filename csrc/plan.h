@@ -38,9 +38,14 @@ class BoundPlan {
 
   // Throws std::invalid_argument for a set that cannot run here.
   BoundPlan(const std::string& set, bool is_double, int64_t capacity, int threads);
+  // A finished plan again, with an arena of its own; what it holds, both hold. The other may be running.
+  BoundPlan(const BoundPlan& other);
+  BoundPlan& operator=(const BoundPlan&) = delete;
 
   // A buffer of the arena; returns its index. Throws std::bad_alloc when the arena would be too large.
   int add_temporary(int64_t bytes);
+  // A buffer that the caller owns, the same for all runs.
+  int add_held(void* data);
   // A buffer that the caller owns; given by set_buffer before a run.
   int add_external();
   // Throws std::invalid_argument for an unknown op or an index out of range.
@@ -61,6 +66,7 @@ class BoundPlan {
 
   const InstructionSet& set() const { return *set_; }
   int64_t capacity() const { return capacity_; }
+  int threads() const { return threads_; }
   int64_t arena_bytes() const { return arena_bytes_; }
   const char* failed_op() const { return failed_; }
 
@@ -68,6 +74,9 @@ class BoundPlan {
   struct Free {
     void operator()(char* p) const;
   };
+  static constexpr int64_t kHeld = -1, kExternal = -2;
+  int add_buffer(int64_t place, void* data);
+  void allocate();
   int pass(const Clock& clock, Team& team);
 
   const InstructionSet* set_;
@@ -76,10 +85,9 @@ class BoundPlan {
   int threads_;
   std::vector<Call> calls_;
   std::vector<void*> buffers_;
-  std::vector<int64_t> offsets_;  // into the arena, or -1
-  int64_t arena_bytes_ = 0;
+  std::vector<int64_t> places_;  // offsets into the arena, or kHeld, or kExternal
+  int64_t arena_bytes_ = 0, workspace_at_ = 0;
   std::unique_ptr<char, Free> arena_;
-  char* workspace_ = nullptr;
   const char* failed_ = "";
   std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
 };

@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,16 @@ class BoundPlan:
         batch: int,
         steps: int,
     ) -> int: ...
+    def function(
+        self,
+        name: str,
+        weights: str,
+        input: tuple[str, int, Sequence[int], np.dtype[Any]],
+        outputs: Sequence[tuple[str, int, Sequence[int], np.dtype[Any]]],
+        release_rows: int,
+        stacked: bool,
+        error_report: object,
+    ) -> Function: ...
     @property
     def failed_op(self) -> str: ...
     @property
@@ -48,12 +58,18 @@ class BoundPlan:
     def instruction_set(self) -> str: ...
 
 class Function:
-    def __init__(
-        self,
-        plan: BoundPlan,
-        input: tuple[str, int, Sequence[int], np.dtype[Any]],
-        outputs: Sequence[tuple[str, int, Sequence[int], np.dtype[Any]]],
-        release_rows: int,
-        stacked: bool,
-    ) -> None: ...
     def __call__(self, x: object, out: object = None) -> Any: ...
+    def clone(self) -> Function: ...
+    def __reduce__(self) -> NoReturn: ...
+    @property
+    def function(self) -> str: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def weights(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def instruction_set(self) -> str: ...
+    @property
+    def error_report(self) -> Any: ...

@@ -115,9 +115,12 @@ def compile(
 
     The result is called as ``f(x)`` or ``f(x, out=out)`` with up to `batch` rows, C-contiguous and of the dtype `weights`
     ("float32" or "float64"; None: the model's); it checks shape and dtype, nothing else, and allocates nothing if `out` is
-    given ("posterior" takes a tuple of two). One thread at a time may call it. release_gil: None releases the GIL for runs
-    of more than about 100 microseconds. Training the model later leaves it unchanged. It
-    runs on the CPU, whatever the model's backend. Raises TypeError or ValueError."""
+    given ("posterior" takes a tuple of two), which must not overlap `x`. NumPy's arrays are the fast path; others in main
+    memory that speak DLPack (PyTorch, JAX) are viewed by ``numpy.from_dlpack`` first; all else raises TypeError. One
+    thread at a time may call it, any thread; a second one meanwhile gets a RuntimeError. ``f.clone()`` makes another
+    function for another thread, which shares the weights. With threads=1 and the GIL kept a call takes no lock and makes no
+    system call. release_gil: None releases the GIL for runs of more than about 100 microseconds. Training the model later
+    leaves it unchanged. It runs on the CPU, whatever the model's backend. Raises TypeError or ValueError."""
     _check_function(model, function)
     batch = check_int(batch, "batch", 1, 2**31 - 1)
     threads = check_int(threads, "threads", 1, 256)

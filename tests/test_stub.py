@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
-from types import ModuleType
+from types import GetSetDescriptorType, ModuleType, WrapperDescriptorType
 
 from latentcore import _core
 
@@ -53,10 +53,12 @@ def defined(scope: ModuleType | type, prefix: str = "") -> dict[str, str]:
     for name, value in vars(scope).items():
         if isinstance(value, type):
             names |= {prefix + name: "class"} | defined(value, f"{name}.")
-        elif isinstance(value, property):
+        elif isinstance(value, (property, GetSetDescriptorType)):
             names[prefix + name] = "property"
         elif name in SLOTS:
             names[prefix + name] = "slot"
+        elif isinstance(value, WrapperDescriptorType):
+            continue  # what every object has
         elif callable(value) and not name.startswith("_pybind11"):
             line = value.__doc__.splitlines()[0]
             for pattern, spelling in SPELLING.items():

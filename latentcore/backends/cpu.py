@@ -132,9 +132,11 @@ class CpuBound(Bound):
     def train(self, arrays: Arrays, progress: np.ndarray, seed: int, data_rows: int, batch: int, steps: int) -> None:
         self._check(self.core.train(self._arrays(arrays), progress, seed, data_rows, batch, steps))
 
-    def function(self, release_gil: bool | None = None, stacked: bool = False) -> _core.Function:
+    def function(
+        self, release_gil: bool | None = None, stacked: bool = False, weights: str | None = None, error_report: object = None
+    ) -> _core.Function:
         """The plan of one input as one object to call. release_gil: None releases the GIL for long runs. stacked: arrays
-        may have any number of leading dimensions."""
+        may have any number of leading dimensions. weights, error_report: attributes of the object."""
         rows = {None: int(GIL_FLOPS / max(self._flops_a_row, 1)) + 1, True: 0, False: 2**63 - 1}[release_gil]
 
         def port(b: Buffer, name: str) -> tuple[str, int, tuple[int, ...], np.dtype[Any]]:
@@ -142,7 +144,9 @@ class CpuBound(Bound):
 
         made = self.plan.of_role("output")
         outputs = [port(b, "out" if len(made) == 1 else f"out[{i}]") for i, b in enumerate(made)]
-        return _core.Function(self.core, port(self.plan.of_role("input")[0], "x"), outputs, rows, stacked)
+        source = port(self.plan.of_role("input")[0], "x")
+        kept = weights or self.plan.dtype
+        return self.core.function(self.plan.name, kept, source, outputs, rows, stacked, error_report)
 
     def stacked(self) -> _core.Function:
         return self.function(stacked=True)
