@@ -1,5 +1,9 @@
 #include <cstring>
 
+#if LC_HAVE_X86_SETS
+#include <cpuid.h>
+#endif
+
 #include "kernels.h"
 
 namespace lc {
@@ -23,13 +27,21 @@ constexpr InstructionSet kBaseline{"baseline", baseline::kOps};
 constexpr InstructionSet kAvx2{"avx2", avx2::kOps}, kAvx512{"avx512", avx512::kOps};
 #endif
 
+#if LC_HAVE_X86_SETS
+// Conversions of halves, which not every compiler's __builtin_cpu_supports knows.
+bool has_f16c() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 struct Available {
   const InstructionSet* sets[4] = {};
   Available() {
     int n = 0;
 #if LC_HAVE_X86_SETS
     __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
       sets[n++] = &kAvx512;

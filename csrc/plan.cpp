@@ -88,6 +88,8 @@ void BoundPlan::add_call(const std::string& op, const std::vector<int>& argument
   std::copy(sizes.begin(), sizes.end(), call.size);
   std::fill(std::copy(options.begin(), options.end(), call.option), call.option + kMaxOptions, 0.0);
   call.kernel = is_double_ ? call.op->kernel64 : call.op->kernel32;
+  if (!call.kernel)
+    throw std::invalid_argument("op: '" + op + "' computes in floats alone");
   calls_.push_back(call);
 }
 

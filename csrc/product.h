@@ -8,6 +8,7 @@
 
 #include "op.h"
 #include "simd.h"
+#include "small_weights.h"
 
 namespace lc {
 namespace LC_ISA {
@@ -37,12 +38,16 @@ constexpr bool is_columns(Form f) {
   return f == Form::kColumns || f == Form::kListedColumns;
 }
 
-// Where one product reads and writes. Strides count elements.
-template <class T>
+// Whether weights kept as W want a factor and a bias for each output.
+template <class W>
+constexpr bool is_scaled = sizeof(W) == 1;
+
+// Where one product reads and writes. Strides count elements. B is kept as W, which need not be T.
+template <class T, class W = T>
 struct Operands {
   const T* a;
   int64_t a_row, a_segment;
-  const T* b;
+  const W* b;
   int64_t b_panel;  // B[p][k] at b + p * b_panel + k * panel
   const T* init;
   int64_t init_row, init_panel;
@@ -50,7 +55,8 @@ struct Operands {
   int64_t c_row, c_panel;
   int64_t depth;  // how many k; a multiple of the panel when A is panels
   const int32_t* list;
-  T floor;  // C is at least this: 0 for a ReLU, else minus infinity
+  T floor;                // C is at least this: 0 for a ReLU, else minus infinity
+  const T *scale, *bias;  // integers: C is bias[p] + scale[p] (init + A B)
 
   template <Form F>
   Operands at(int64_t m, int64_t p) const {
@@ -59,6 +65,10 @@ struct Operands {
     o.b += p * b_panel;
     o.init += m * init_row + p * init_panel;
     o.c += m * c_row + p * c_panel;
+    if constexpr (is_scaled<W>) {
+      o.scale += p * kPanel<T>;
+      o.bias += p * kPanel<T>;
+    }
     return o;
   }
 };
@@ -81,8 +91,8 @@ LC_INLINE void pin(V& v) {
 #endif
 }
 
-template <class T, int M, int P, Form F>
-__attribute__((noinline)) void tile(const Operands<T>& o) {
+template <class T, int M, int P, Form F, class W>
+__attribute__((noinline)) void tile(const Operands<T, W>& o) {
   constexpr int V = P * kSplit, L = kLanes<T>;
   Vec<T> acc[M][V];
 #pragma GCC unroll 16
@@ -95,7 +105,7 @@ __attribute__((noinline)) void tile(const Operands<T>& o) {
   const int64_t a_row = kSegments ? kPanel<T> : o.a_row, b_panel = o.b_panel;
   const int64_t segments = kSegments ? o.depth / kPanel<T> : 1;
   const int64_t depth = kSegments ? kPanel<T> : o.depth;
-  const T* b = o.b;
+  const W* b = o.b;
   for (int64_t s = 0; s < segments; ++s) {
     const T* a = kSegments ? o.a + s * o.a_segment : o.a;
     // The next segment lies a panel away, where no hardware looks for it.
@@ -107,7 +117,7 @@ __attribute__((noinline)) void tile(const Operands<T>& o) {
       Vec<T> row[V];
 #pragma GCC unroll 32
       for (int v = 0; v < V; ++v) {
-        row[v] = load<T>(b + v / kSplit * b_panel + v % kSplit * L);
+        row[v] = load_row(b + v / kSplit * b_panel + v % kSplit * L);
         if constexpr (M > 1)
           pin(row[v]);
       }
@@ -119,6 +129,11 @@ __attribute__((noinline)) void tile(const Operands<T>& o) {
       }
     }
   }
+  if constexpr (is_scaled<W>)
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m)
+#pragma GCC unroll 32
+      for (int v = 0; v < V; ++v) acc[m][v] = madd(load<T>(o.scale + v * L), acc[m][v], load<T>(o.bias + v * L));
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 32
@@ -127,46 +142,46 @@ __attribute__((noinline)) void tile(const Operands<T>& o) {
                larger(splat(o.floor), acc[m][v] + splat(T(0))));
 }
 
-template <class T, int M, Form F>
-LC_INLINE void tile_of_width(int panels, const Operands<T>& o) {
-  constexpr int W = widest(M);
+template <class T, int M, Form F, class W>
+LC_INLINE void tile_of_width(int panels, const Operands<T, W>& o) {
+  constexpr int kWidest = widest(M);
   switch (panels) {
     case 1:
       return tile<T, M, 1, F>(o);
     case 2:
-      if constexpr (W >= 2)
+      if constexpr (kWidest >= 2)
         return tile<T, M, 2, F>(o);
       break;
     case 3:
-      if constexpr (W >= 3)
+      if constexpr (kWidest >= 3)
         return tile<T, M, 3, F>(o);
       break;
     case 4:
-      if constexpr (W >= 4)
+      if constexpr (kWidest >= 4)
         return tile<T, M, 4, F>(o);
       break;
     case 5:
-      if constexpr (W >= 5)
+      if constexpr (kWidest >= 5)
         return tile<T, M, 5, F>(o);
       break;
     case 6:
-      if constexpr (W >= 6)
+      if constexpr (kWidest >= 6)
         return tile<T, M, 6, F>(o);
       break;
     case 7:
-      if constexpr (W >= 7)
+      if constexpr (kWidest >= 7)
         return tile<T, M, 7, F>(o);
       break;
     case 8:
-      if constexpr (W >= 8)
+      if constexpr (kWidest >= 8)
         return tile<T, M, 8, F>(o);
       break;
   }
   __builtin_unreachable();
 }
 
-template <class T, Form F>
-LC_INLINE void tile_of(int rows, int panels, const Operands<T>& o) {
+template <class T, Form F, class W>
+LC_INLINE void tile_of(int rows, int panels, const Operands<T, W>& o) {
   switch (rows) {
 #if defined(__AVX512F__)
     case 16:
@@ -198,8 +213,8 @@ inline int group_of(int64_t rows, int64_t panels) {
 }
 
 // rows x panels of C, panels <= group_of(rows, ...).
-template <class T, Form F>
-void product(const Operands<T>& o, int64_t rows, int panels) {
+template <class T, Form F, class W>
+void product(const Operands<T, W>& o, int64_t rows, int panels) {
   int64_t m = 0;
   for (const int h : kHeights) {
     if (widest(h) < panels)

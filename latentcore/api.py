@@ -29,6 +29,9 @@ _FUNCTIONS = {
 }
 
 
+_WEIGHTS = ("float32", "float64", "float16", "int8")
+
+
 def _check_model(model: Any, plan: str | None = None) -> None:
     """Raises TypeError for what is no fitted model, or none that builds that plan."""
     if not isinstance(model, Model) or (plan and not hasattr(model, f"_build_{plan}")):
@@ -113,21 +116,25 @@ def compile(
     """A snapshot of one function of a model for calls that cannot wait: "encode" (mean code), "posterior" (mean and
     log-variance), "decode", "reconstruct" or "score_samples"; of PCA "transform", "inverse_transform" or "score_samples".
 
-    The result is called as ``f(x)`` or ``f(x, out=out)`` with up to `batch` rows, C-contiguous and of the dtype `weights`
-    ("float32" or "float64"; None: the model's); it checks shape and dtype, nothing else, and allocates nothing if `out` is
-    given ("posterior" takes a tuple of two), which must not overlap `x`. NumPy's arrays are the fast path; others in main
-    memory that speak DLPack (PyTorch, JAX) are viewed by ``numpy.from_dlpack`` first; all else raises TypeError. One
-    thread at a time may call it, any thread; a second one meanwhile gets a RuntimeError. ``f.clone()`` makes another
-    function for another thread, which shares the weights. With threads=1 and the GIL kept a call takes no lock and makes no
-    system call. release_gil: None releases the GIL for runs of more than about 100 microseconds. Training the model later
-    leaves it unchanged. It runs on the CPU, whatever the model's backend. Raises TypeError or ValueError."""
+    The result is called as ``f(x)`` or ``f(x, out=out)`` with up to `batch` rows, C-contiguous and of the dtype of its
+    arithmetic; it checks shape and dtype, nothing else, and allocates nothing if `out` is given ("posterior" takes a tuple
+    of two), which must not overlap `x`. NumPy's arrays are the fast path; others in main memory that speak DLPack (PyTorch,
+    JAX) are viewed by ``numpy.from_dlpack`` first; all else raises TypeError. One thread at a time may call it, any thread;
+    a second one meanwhile gets a RuntimeError. ``f.clone()`` makes another function for another thread, which shares the
+    weights. With threads=1 and the GIL kept a call takes no lock and makes no system call.
+
+    weights: "float32" or "float64", the dtype of weights and arithmetic (None: the model's); "float16" or "int8", what the
+    weights of layers are kept in under float32 arithmetic. For "int8" each output has a scale, its largest weight over 127;
+    biases stay float32. release_gil: None releases the GIL for runs of more than about 100 microseconds. Training the model
+    later leaves it unchanged. It runs on the CPU, whatever the model's backend. Raises TypeError or ValueError, also for
+    weights that the dtype does not reach."""
     _check_function(model, function)
     batch = check_int(batch, "batch", 1, 2**31 - 1)
     threads = check_int(threads, "threads", 1, 256)
-    dtype = model._dtype if weights is None else check_option(weights, "weights", ("float32", "float64"))
+    kept = model._dtype if weights is None else check_option(weights, "weights", _WEIGHTS)
     release = None if release_gil is None else check_bool(release_gil, "release_gil")
-    plan, snapshot = model._snapshot(_FUNCTIONS[function], dtype)
-    return CpuBackend().bind(plan, batch, snapshot, threads).function(release)
+    plan, snapshot = model._snapshot(_FUNCTIONS[function], kept)
+    return CpuBackend().bind(plan, batch, snapshot, threads).function(release, weights=kept)
 
 
 def export_onnx(model: Model, path: Any, function: str | None = None) -> None:

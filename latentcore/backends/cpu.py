@@ -48,7 +48,8 @@ def _panels(buffer: Buffer) -> tuple[int, int, int]:
 
 
 class CpuBackend(Backend):
-    """Weights lie in panels (out / p, in + 1, p), p = 64 bytes; the bias is the last row of each."""
+    """Weights lie in panels (out / p, in + 1, p), p = 64 bytes; the bias is the last row of each. Those of a snapshot may be
+    kept in float16 or int8 (see csrc/weights.h): the dtype of their storage says so to ``bind``."""
 
     name = "cpu"
 
@@ -70,6 +71,15 @@ class CpuBackend(Backend):
         panels, columns, panel = storage.shape
         plain = storage.transpose(0, 2, 1).reshape(panels * panel, columns)
         return np.ascontiguousarray(plain[: buffer.array_shape(0)[0]])
+
+    @staticmethod
+    def compress(array: np.ndarray, dtype: str) -> np.ndarray:
+        """Storage of a weight (out, in + 1) in "float16" or "int8". Raises ValueError for numbers that float16 does not
+        reach."""
+        out, columns = array.shape
+        packed = aligned((_core.weight_bytes(dtype, out, columns - 1) // np.dtype(dtype).itemsize,), dtype)
+        _core.pack_weight(dtype, np.ascontiguousarray(array, np.float32), packed)
+        return packed
 
     def lane(self) -> int:
         return _threads
@@ -94,8 +104,10 @@ class CpuBound(Bound):
         for call in plan.calls:
             op = OPS[call.op]
             sizes = plan.sizes(call)
+            weights = [a for a in call.arguments if a and a in state and plan.buffers[a].layout == "weight"]
+            small = {str(state[a].dtype) for a in weights} - {plan.dtype}
             self.core.add_call(
-                call.op,
+                f"{call.op}:{small.pop()}" if small else call.op,
                 [self.index[a] for a in call.arguments],
                 [(sizes[k][0], sizes[k][1] == "rows") for k in op.letters],
                 op.option_numbers(call.options),

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..backends import Backend, Runner, get_backend
+from ..backends.cpu import CpuBackend
 from ..checks import check_array, check_option, not_fitted
 from ..ops import Clock
 from ..plan import Plan
@@ -58,20 +59,31 @@ class Model(Estimator, ABC):
         getattr(self, f"_build_{function}")(plan, **options)
         return plan
 
-    def _snapshot(self, function: str, dtype: str) -> tuple[Plan, dict[str, Any]]:
-        """The plan of a function in some dtype, and copies of the state that it needs, as the CPU keeps it."""
+    def _snapshot(self, function: str, weights: str) -> tuple[Plan, dict[str, Any]]:
+        """The plan of a function, and copies of the state that it needs, as the CPU keeps them. weights: "float32" or
+        "float64", the plan's dtype; or "float16" or "int8", which the weights that linear layers alone read are kept in,
+        under a float32 plan. Raises ValueError for a weight that is beyond the dtype."""
         cpu = get_backend("cpu")
+        small = weights in ("float16", "int8")
+        dtype = "float32" if small else weights
         plan = self._plan(function) if dtype == self._dtype else self._fresh_plan(function, dtype)
-        state = {b.name: cpu.allocate(b) for b in plan.of_role("state")}
+        others = {name for call in plan.calls if call.op != "linear_forward" for name in call.arguments}
+        state: dict[str, Any] = {}
         for b in plan.of_role("state"):
-            stored = self._storage[b.name]
-            if self._backend is cpu and stored.dtype == state[b.name].dtype:
-                state[b.name][...] = stored
+            stored, compressed = self._storage[b.name], small and b.layout == "weight" and b.name not in others
+            kept = state[b.name] = cpu.allocate(b)
+            if self._backend is cpu and stored.dtype == kept.dtype:
+                kept[...] = stored
             else:
                 with np.errstate(over="ignore"):
-                    cpu.put(state[b.name], self._backend.get(stored, b))
-                if not np.isfinite(state[b.name]).all():
-                    raise ValueError(f"weights: {b.name}: expected finite numbers in {dtype}")
+                    cpu.put(kept, self._backend.get(stored, b))
+            try:
+                if not np.isfinite(kept).all():
+                    raise ValueError(f"expected finite numbers in {dtype}")
+                if compressed:
+                    state[b.name] = CpuBackend.compress(cpu.get(kept, b), weights)
+            except ValueError as error:
+                raise ValueError(f"weights: {b.name}: {error}") from None
         return plan, state
 
     @abstractmethod
