@@ -254,17 +254,71 @@ def test_pca(dtype: str) -> None:
         assert 0 < error < tolerance
 
 
+def test_error_report_of_reconstruct() -> None:
+    rng = np.random.default_rng(9)
+    model, X, more = small_vae(), rng.random((50, 21)), rng.random((64, 21))
+
+    def nats(p: np.ndarray) -> float:
+        p = p.astype("f8")
+        return float(-(X * np.log(p) + (1 - X) * np.log1p(-p)).sum(1).mean())
+
+    calls = {kind: lc.compile(model, "reconstruct", batch=50, weights=kind) for kind in (*SMALL, "float64", "float32")}
+    full = calls["float32"](X.astype("f4"))
+    lc.train(model, more, epochs=1)  # the reports are of what was compiled
+    for kind, call in calls.items():
+        report = call.error_report(X)
+        got = call(X.astype("f8" if kind == "float64" else "f4"))
+        difference = np.abs(got - full.astype("f8"))
+        np.testing.assert_allclose(report[:2], [difference.max(), difference.mean()], rtol=1e-3, atol=1e-9)
+        np.testing.assert_allclose(report.loss, nats(got) / nats(full) - 1, rtol=1e-2, atol=2e-7)
+    worst = {kind: call.error_report(X.tolist()).worst for kind, call in calls.items()}
+    assert worst["float32"] == 0 < worst["float64"] < worst["float16"] < worst["int8"] < 0.05
+
+
+@pytest.mark.parametrize("function", ["encode", "posterior", "decode", "score_samples"])
+def test_error_report_of_other_functions(function: str) -> None:
+    rng = np.random.default_rng(10)
+    X = rng.standard_normal((9, 5)) if function == "decode" else rng.random((9, 21))
+    call = lc.compile(small_vae(), function, batch=9, weights="int8")
+    full = lc.compile(small_vae(), function, batch=9)
+    X = X.astype("f4")
+    got, want = (r if isinstance(r, tuple) else (r,) for r in (call(X), full(X)))
+    difference = np.concatenate([np.abs(a.astype("f8") - b).ravel() for a, b in zip(got, want, strict=True)])
+    assert call.error_report(X) == (difference.max(), difference.mean(), None)
+    assert call.clone().error_report(X) == call.error_report(X)
+
+
+def test_error_report_of_a_pca_in_float64() -> None:
+    X = np.random.default_rng(11).standard_normal((100, 24))
+    model = lc.PCA(4).fit(X)
+    report = lc.compile(model, "transform", weights="float16").error_report(X)
+    want = np.abs(lc.compile(model, "transform", batch=100, weights="float16")(X.astype("f4")) - model.transform(X))
+    assert report == (want.max(), want.mean(), None)
+
+
+@pytest.mark.parametrize(
+    ("X", "says"),
+    [
+        (np.zeros((3, 20)), "X: expected 21 features, got 20"),
+        (np.full((3, 21), np.nan), "X: expected finite numbers in float32, got NaN"),
+        (np.full((3, 21), 2.0), r"X: expected data in \[0, 1\]"),
+        (np.zeros(21), "X: expected a 2-D array"),
+    ],
+)
+def test_error_report_checks_its_rows(X: np.ndarray, says: str) -> None:
+    call = lc.compile(small_vae(), "reconstruct", weights="int8")
+    with pytest.raises(ValueError, match=says):
+        call.error_report(X)
+
+
 @pytest.mark.skipif(DATA is None, reason="LATENTCORE_DATA names no folder with MNIST's files")
 def test_the_loss_on_mnist() -> None:
     assert DATA is not None
     X, _ = load_mnist(DATA, "train")
-    test = load_mnist(DATA, "test")[0][:2000].astype("f4")
+    X_test, _ = load_mnist(DATA, "test")
     model = lc.VAE(20, (400,), epochs=2, random_state=0).fit(X)
-
-    def loss(weights: str) -> float:
-        p = lc.compile(model, "reconstruct", batch=len(test), weights=weights)(test).astype("f8").clip(1e-12, 1 - 1e-12)
-        return float(-(test * np.log(p) + (1 - test) * np.log1p(-p)).sum(1).mean())
-
-    full = loss("float32")
-    assert abs(loss("float16") / full - 1) < 5e-4
-    assert abs(loss("int8") / full - 1) < 5e-3
+    for dtype, most in (("float16", 5e-4), ("int8", 5e-3)):
+        report = lc.compile(model, "reconstruct", weights=dtype).error_report(X_test)
+        print(dtype, report)
+        assert report.loss is not None
+        assert abs(report.loss) < most

@@ -9,10 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..backends import Backend, Runner, get_backend
-from ..backends.cpu import CpuBackend
 from ..checks import check_array, check_option, not_fitted
 from ..ops import Clock
-from ..plan import Plan
+from ..plan import Buffer, Plan
 from . import files
 from .estimator import Estimator
 
@@ -59,32 +58,15 @@ class Model(Estimator, ABC):
         getattr(self, f"_build_{function}")(plan, **options)
         return plan
 
-    def _snapshot(self, function: str, weights: str) -> tuple[Plan, dict[str, Any]]:
-        """The plan of a function, and copies of the state that it needs, as the CPU keeps them. weights: "float32" or
-        "float64", the plan's dtype; or "float16" or "int8", which the weights that linear layers alone read are kept in,
-        under a float32 plan. Raises ValueError for a weight that is beyond the dtype."""
-        cpu = get_backend("cpu")
-        small = weights in ("float16", "int8")
-        dtype = "float32" if small else weights
-        plan = self._plan(function) if dtype == self._dtype else self._fresh_plan(function, dtype)
-        others = {name for call in plan.calls if call.op != "linear_forward" for name in call.arguments}
-        state: dict[str, Any] = {}
-        for b in plan.of_role("state"):
-            stored, compressed = self._storage[b.name], small and b.layout == "weight" and b.name not in others
-            kept = state[b.name] = cpu.allocate(b)
-            if self._backend is cpu and stored.dtype == kept.dtype:
-                kept[...] = stored
-            else:
-                with np.errstate(over="ignore"):
-                    cpu.put(kept, self._backend.get(stored, b))
-            try:
-                if not np.isfinite(kept).all():
-                    raise ValueError(f"expected finite numbers in {dtype}")
-                if compressed:
-                    state[b.name] = CpuBackend.compress(cpu.get(kept, b), weights)
-            except ValueError as error:
-                raise ValueError(f"weights: {b.name}: {error}") from None
-        return plan, state
+    def _on_cpu(self, buffer: Buffer) -> Any:
+        """A copy of a state, as the CPU keeps it."""
+        cpu, stored = get_backend("cpu"), self._storage[buffer.name]
+        kept = cpu.allocate(buffer)
+        if self._backend is cpu:
+            kept[...] = stored
+        else:
+            cpu.put(kept, self._backend.get(stored, buffer))
+        return kept
 
     @abstractmethod
     def _append_decoder(self, plan: Plan, z: str) -> None:

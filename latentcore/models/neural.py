@@ -189,6 +189,13 @@ class NeuralModel(Model):
         plan.call("gaussian_forward", loss=loss, dmean=gradient, dlog_variance=name, mean=out, x=x, **options)
         return name
 
+    def _build_loss(self, plan: Plan) -> None:
+        """The reconstruction loss of each row from its mean code."""
+        x = plan.input("x", "rows", self._network.n_features)
+        plan.output("loss", "rows", dtype="float64")
+        out = forward(plan, self._decoder(), self._code(plan, x), train=False)[-1].y
+        self._loss(plan, out, x, loss="loss")
+
     # ---- functions -------------------------------------------------------------------------------------------------
 
     def _code(self, plan: Plan, x: str, mu: str | None = None) -> str:
