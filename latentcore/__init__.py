@@ -6,9 +6,11 @@ from ._core import __version__
 from .api import compile, export_onnx, interpolate, load, sample, save, show_config, train
 from .backends import NonFiniteError, get_num_threads, set_num_threads
 from .linalg import eigh, svd
-from .models import PCA, VAE, Autoencoder, BatchedPCA, IncrementalPCA
+from .models import MLP, PCA, VAE, Autoencoder, BatchedPCA, IncrementalPCA
+from .pytorch import from_torch
 
 __all__ = [
+    "MLP",
     "PCA",
     "VAE",
     "Autoencoder",
@@ -19,6 +21,7 @@ __all__ = [
     "compile",
     "eigh",
     "export_onnx",
+    "from_torch",
     "get_num_threads",
     "interpolate",
     "load",

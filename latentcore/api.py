@@ -14,7 +14,7 @@ from .backends import get_backend, get_num_threads
 from .backends.cpu import CpuBackend
 from .checks import as_array, check_bool, check_int, check_option, check_seed, shown
 from .io import read_model
-from .models import MODELS, PCA, VAE, Model, files
+from .models import MODELS, PCA, VAE, LatentModel, Model, files
 from .models.snapshot import WEIGHTS, Snapshot
 from .ops import Clock
 from .training import train
@@ -27,6 +27,7 @@ _FUNCTIONS = {
     "transform": "transform",
     "inverse_transform": "inverse_transform",
     "score_samples": "score",
+    "forward": "forward",
 }
 
 
@@ -73,11 +74,11 @@ def sample(model: VAE | PCA, n: int, random_state: Any = None) -> np.ndarray:
     return model._run(model._plan("sample"), {}, n, Clock(seed=check_seed(random_state)))["x_mean"]
 
 
-def interpolate(model: Model, *points: Any, steps: int = 9, method: str = "slerp", space: str = "data") -> np.ndarray:
+def interpolate(model: LatentModel, *points: Any, steps: int = 9, method: str = "slerp", space: str = "data") -> np.ndarray:
     """The decoded path through two points or more, (rows, n_features): `steps` rows from each point to the next, ends
     included and shared, so that ``(points - 1) * (steps - 1) + 1`` in all. method: "slerp" or "linear". space: "data" for
     points of n_features, "latent" for codes; a point is one row, or an array of many. Raises TypeError or ValueError."""
-    _check_model(model)
+    _check_model(model, "interpolate")
     check_int(steps, "steps", 2)
     check_option(method, "method", ("slerp", "linear"))
     check_option(space, "space", ("data", "latent"))
@@ -112,7 +113,8 @@ def compile(
     release_gil: bool | None = None,
 ) -> _core.Function:
     """A snapshot of one function of a model for calls that cannot wait: "encode" (mean code), "posterior" (mean and
-    log-variance), "decode", "reconstruct" or "score_samples"; of PCA "transform", "inverse_transform" or "score_samples".
+    log-variance), "decode", "reconstruct" or "score_samples"; of PCA "transform", "inverse_transform" or "score_samples";
+    of an MLP "forward".
 
     The result is called as ``f(x)`` or ``f(x, out=out)`` with up to `batch` rows, C-contiguous and of the dtype of its
     arithmetic; it checks shape and dtype, nothing else, and allocates nothing if `out` is given ("posterior" takes a tuple

@@ -260,7 +260,7 @@ def tensor(name: str, edit: Callable[[np.ndarray], Any] | None) -> Callable[[Hea
 
 
 CHANGES: dict[str, tuple[Callable[[Header, Tensors], None], str]] = {
-    "model": (change("model", "GAN"), "model: expected one of VAE, Autoencoder, PCA.*, got 'GAN'"),
+    "model": (change("model", "GAN"), "model: expected one of VAE, Autoencoder, .*PCA.*, got 'GAN'"),
     "other model": (change("model", "Autoencoder"), "config: 'beta' is unknown"),
     "unknown key": (change("extra", 1), "header: 'extra' is unknown"),
     "no config": (lambda header, tensors: header.pop("config"), "header: 'config' is missing"),

@@ -28,6 +28,7 @@ BELOW = {
     "training": {"progress", "backends", "checks", "io", "plan", "ops"},
     "models": {"training", "linalg", "layers", "backends", "checks", "io", "progress", "plan", "ops"},
     "kernels": {"models", "backends", "plan", "ops"},
+    "pytorch": {"models", "checks", "ops"},
     "onnx": {"io", "plan", "ops", "_core"},
     "api": {"models", "onnx", "training", "backends", "checks", "io", "plan", "ops", "_core"},
 }

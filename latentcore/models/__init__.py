@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from .autoencoder import Autoencoder
-from .base import Model
+from .base import LatentModel, Model
 from .batched_pca import BatchedPCA
 from .incremental_pca import IncrementalPCA
+from .mlp import MLP
 from .pca import PCA
 from .vae import VAE
 
-MODELS: dict[str, type[Model]] = {"VAE": VAE, "Autoencoder": Autoencoder, "PCA": PCA, "IncrementalPCA": IncrementalPCA}
+MODELS: dict[str, type[Model]] = {kind.__name__: kind for kind in (VAE, Autoencoder, MLP, PCA, IncrementalPCA)}
 
-__all__ = ["MODELS", "PCA", "VAE", "Autoencoder", "BatchedPCA", "IncrementalPCA", "Model"]
+__all__ = ["MLP", "MODELS", "PCA", "VAE", "Autoencoder", "BatchedPCA", "IncrementalPCA", "LatentModel", "Model"]

@@ -68,18 +68,6 @@ class Model(Estimator, ABC):
             cpu.put(kept, self._backend.get(stored, buffer))
         return kept
 
-    @abstractmethod
-    def _append_decoder(self, plan: Plan, z: str) -> None:
-        """Appends the decoding of codes; the output is "x_mean"."""
-
-    def _build_interpolate(self, plan: Plan, method: str = "slerp") -> None:
-        for name in ("a", "b"):
-            plan.input(name, "rows", self._code_features)
-        plan.input("t", "rows")
-        z = plan.temporary("z", "rows", self._code_features)
-        plan.call(f"{method}_forward", y=z, a="a", b="b", t="t")
-        self._append_decoder(plan, z)
-
     # ---- functions -------------------------------------------------------------------------------------------------
 
     @property
@@ -93,30 +81,6 @@ class Model(Estimator, ABC):
             X, name, self._dtype, features=self.n_features_in_, estimator=type(self).__name__, validate=validate,
             unit_interval=self._unit_interval, device=self._device,
         )  # fmt: skip
-
-    def _check_codes(self, z: Any, name: str = "z", validate: bool = True) -> np.ndarray:
-        self._check_fitted()
-        return check_array(z, name, self._dtype, features=self._code_features, validate=validate, device=self._device)
-
-    @abstractmethod
-    def fit(self, X: Any, y: Any = None) -> Any:
-        """Fits the model to X (rows, n_features); y is ignored. Returns self."""
-
-    @abstractmethod
-    def transform(self, X: Any) -> np.ndarray:
-        """The codes of the rows of X."""
-
-    @abstractmethod
-    def score_samples(self, X: Any) -> np.ndarray:
-        """The log-likelihood of each row of X in nats, or a bound of it, (rows,) float64."""
-
-    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
-        """``fit``, and the codes of X."""
-        return self.fit(X).transform(X)  # type: ignore[no-any-return]
-
-    def score(self, X: Any, y: Any = None) -> float:
-        """The mean of ``score_samples``."""
-        return float(self.score_samples(X).mean())
 
     # ---- copies, pickles and files ---------------------------------------------------------------------------------
 
@@ -156,3 +120,43 @@ class Model(Estimator, ABC):
     def _check_save(self, path: Any, name: str) -> None:
         """Raises what saving to that path would raise."""
         files.check_save(self, path, name)
+
+
+class LatentModel(Model):
+    """Base of the models with a code for each row of data; not for direct use."""
+
+    @abstractmethod
+    def _append_decoder(self, plan: Plan, z: str) -> None:
+        """Appends the decoding of codes; the output is "x_mean"."""
+
+    def _build_interpolate(self, plan: Plan, method: str = "slerp") -> None:
+        for name in ("a", "b"):
+            plan.input(name, "rows", self._code_features)
+        plan.input("t", "rows")
+        z = plan.temporary("z", "rows", self._code_features)
+        plan.call(f"{method}_forward", y=z, a="a", b="b", t="t")
+        self._append_decoder(plan, z)
+
+    def _check_codes(self, z: Any, name: str = "z", validate: bool = True) -> np.ndarray:
+        self._check_fitted()
+        return check_array(z, name, self._dtype, features=self._code_features, validate=validate, device=self._device)
+
+    @abstractmethod
+    def fit(self, X: Any, y: Any = None) -> Any:
+        """Fits the model to X (rows, n_features); y is ignored. Returns self."""
+
+    @abstractmethod
+    def transform(self, X: Any) -> np.ndarray:
+        """The codes of the rows of X."""
+
+    @abstractmethod
+    def score_samples(self, X: Any) -> np.ndarray:
+        """The log-likelihood of each row of X in nats, or a bound of it, (rows,) float64."""
+
+    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
+        """``fit``, and the codes of X."""
+        return self.fit(X).transform(X)  # type: ignore[no-any-return]
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """The mean of ``score_samples``."""
+        return float(self.score_samples(X).mean())

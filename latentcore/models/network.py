@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -34,20 +34,26 @@ class Network:
         """Whether the decoder has a log-variance of its own."""
         return self.likelihood == "gaussian" and self.variance == "learned"
 
-    def check_size(self) -> None:
-        """Raises MemoryError for a layer that no machine holds."""
-        for a, b in pairwise((self.n_features, *self.hidden, self.latent_dim)):
-            if a * b > _MAX_WEIGHTS:
-                raise MemoryError(f"hidden: a layer of {a} times {b} weights takes more memory than there is")
+
+def check_size(widths: Iterable[int], name: str) -> None:
+    """Raises MemoryError for a layer between two of these widths that no machine holds."""
+    for a, b in pairwise(widths):
+        if a * b > _MAX_WEIGHTS:
+            raise MemoryError(f"{name}: a layer of {a} times {b} weights takes more memory than there is")
+
+
+def check_widths(value: Any, name: str) -> tuple[int, ...]:
+    """value, a sequence of integers of at least 1 or one of them, as a tuple. Raises TypeError or ValueError."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        value = (value,)
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        raise TypeError(f"{name}: expected a sequence of layer widths, got {shown(value)}")
+    return tuple(check_int(width, name, 1, _MAX_WIDTH) for width in value)
 
 
 def check_network(given: Mapping[str, Any], n_features: Any) -> Network:
     """The network of a model's parameters, for data of so many features. Raises TypeError or ValueError."""
-    hidden, variance = given["hidden"], given["variance"]
-    if isinstance(hidden, (int, np.integer)) and not isinstance(hidden, bool):
-        hidden = (hidden,)
-    if isinstance(hidden, str) or not hasattr(hidden, "__iter__"):
-        raise TypeError(f"hidden: expected a sequence of layer widths, got {shown(hidden)}")
+    variance = given["variance"]
     if isinstance(variance, str) and variance != "learned":
         raise ValueError(f"variance: expected a number above 0 or 'learned', got {shown(variance)}")
     if variance != "learned":
@@ -55,7 +61,7 @@ def check_network(given: Mapping[str, Any], n_features: Any) -> Network:
     return Network(
         check_int(n_features, "n_features", 1, _MAX_WIDTH),
         check_int(given["latent_dim"], "latent_dim", 1, _MAX_WIDTH),
-        tuple(check_int(width, "hidden", 1, _MAX_WIDTH) for width in hidden),
+        check_widths(given["hidden"], "hidden"),
         check_option(given["activation"], "activation", ACTIVATIONS),
         check_option(given["likelihood"], "likelihood", LIKELIHOODS),
         variance,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
@@ -12,17 +11,18 @@ import numpy as np
 
 from .. import training
 from ..backends import Backend, get_backend
-from ..checks import as_array, check_array, check_int, check_option, check_real, check_seed, shown
+from ..checks import check_array, check_int, check_option, check_real, check_seed
 from ..layers import Linear, Sink, Store, Update, apply_stored, forward
 from ..ops import Clock, Dim
-from ..ops.random import STREAMS, philox_uniform
-from ..plan import Buffer, Plan, rows
+from ..ops.random import philox_uniform
+from ..plan import Plan, rows
 from . import record
-from .base import Model
-from .network import Network, check_network
+from .base import LatentModel
+from .network import Network, check_network, check_size
+from .parameters import ParametricModel
 
 
-class NeuralModel(Model):
+class NeuralModel(ParametricModel, LatentModel):
     """Base of the neural models; not for direct use."""
 
     code_width = 1  # outputs of the latent layer for each latent dimension
@@ -52,28 +52,16 @@ class NeuralModel(Model):
 
     def _initialize(self, n_features: int, backend: Backend) -> Any:
         network = check_network(self.get_params(), n_features)
-        network.check_size()
-        seed = check_seed(self.random_state)
-        self._adopt(network, backend, seed)
-        for step, layer in enumerate(self._encoder() + self._decoder()):
-            plan = Plan("initialize", network.dtype)
-            plan.output("u", "rows", layer.inputs + 1)
-            plan.call("uniform_forward", u="u", stream=STREAMS["initialize"])
-            u = np.empty((layer.outputs, layer.inputs + 1), network.dtype)
-            self._backend.bind(plan, len(u), {}).run({"u": u}, Clock(rows=len(u), step=step, seed=seed))
-            self._backend.put(self._storage[layer.name], (2 * u - 1) / u.dtype.type(math.sqrt(layer.inputs)))
-        return self
+        check_size((network.n_features, *network.hidden, network.latent_dim), "hidden")
+        self._adopt(network, backend, check_seed(self.random_state))
+        return self._draw()
 
     def _adopt(self, network: Network, backend: Backend, seed: int) -> None:
         """Takes on zeroed storage for the weights of a network and for Adam's moments."""
         self._network, self.seed_ = network, seed
         self.history_: dict[str, np.ndarray] = {}
         self._progress = np.zeros(3, np.int64)  # step, epoch, offset
-        storage = {
-            name + kind: backend.allocate(Buffer(name, (out, inputs), network.dtype, "state", "weight"))
-            for name, out, inputs in self._weights()
-            for kind in ("", ":m", ":v")
-        }
+        storage = self._allocate(backend, network.dtype, ("", ":m", ":v"))
         self._hold(backend, storage, network.dtype, network.n_features, network.latent_dim)
         self._minibatches: tuple[int, int] | None = None
 
@@ -90,72 +78,12 @@ class NeuralModel(Model):
         last = "sigmoid" if mean and n.likelihood == "bernoulli" else "identity"
         return [*layers, Linear(f"decoder.{len(layers)}", widths[-1], n.n_features, last)]
 
+    def _layers(self) -> list[Linear]:
+        return self._encoder() + self._decoder()
+
     def _weights(self) -> list[tuple[str, int, int]]:
-        weights = [(layer.name, layer.outputs, layer.inputs) for layer in self._encoder() + self._decoder()]
+        weights = super()._weights()
         return [*weights, ("decoder.log_variance", 1, 0)] if self._network.learned_variance else weights
-
-    def parameters(self) -> dict[str, np.ndarray]:
-        """Copies of all weights by name: ``encoder.0.weight`` (out, in), ``encoder.0.bias`` (out,), ..., ``latent.weight``
-        (for a VAE the rows of mu, then those of logvar), ``decoder.0.weight``, ..., in the model's dtype; with a learned
-        variance also ``decoder.log_variance`` (1,). A PyTorch state_dict of the same network has these names and shapes."""
-        self._check_fitted()
-        return self._read("")
-
-    def _read(self, kind: str, source: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
-        """All weights, their moments (kind ":m", ":v") or their gradients, in the plain layout."""
-        source = self._storage if source is None else source
-        plain: dict[str, np.ndarray] = {}
-        for name, out, inputs in self._weights():
-            buffer = Buffer(name, (out, inputs), self._network.dtype, "state", "weight")
-            array = self._backend.get(source[name + kind], buffer).astype(self._network.dtype, copy=False)
-            if inputs:
-                plain[f"{name}.weight"] = np.ascontiguousarray(array[:, :-1])
-                plain[f"{name}.bias"] = array[:, -1].copy()
-            else:
-                plain[name] = array[:, -1].copy()
-        return plain
-
-    def set_parameters(self, parameters: Mapping[str, Any]) -> Any:
-        """Sets weights by name, some or all, from arrays of the shapes that ``parameters()`` gives; Adam's moments stay.
-        Returns self. Raises KeyError for an unknown name, TypeError for what is no array of real numbers, ValueError for a
-        wrong shape or numbers that are not finite; nothing is changed then."""
-        self._check_fitted()
-        self._write("", parameters)
-        return self
-
-    def _write(self, kind: str, parameters: Mapping[str, Any]) -> None:
-        if not isinstance(parameters, Mapping):
-            raise TypeError(f"parameters: expected a mapping of names to arrays, got {type(parameters).__name__}")
-        shapes, checked = self._shapes(), {}
-        for name, value in parameters.items():
-            if name not in shapes:
-                raise KeyError(f"parameters: expected names from {', '.join(shapes)}, got {shown(name)}")
-            array = as_array(value, f"parameters: {name}")
-            if array.shape != shapes[name]:
-                raise ValueError(f"parameters: {name}: expected shape {shapes[name]}, got {array.shape}")
-            with np.errstate(over="ignore"):
-                array = array.astype(self._network.dtype)
-            if not np.isfinite(array).all():
-                raise ValueError(f"parameters: {name}: expected finite numbers in {array.dtype}")
-            checked[name] = array
-        for name, out, inputs in self._weights():
-            weight, bias = checked.get(f"{name}.weight"), checked.get(f"{name}.bias" if inputs else name)
-            if weight is None and bias is None:
-                continue
-            storage = self._storage[name + kind]
-            joined = self._backend.get(storage, Buffer(name, (out, inputs), self._network.dtype, "state", "weight"))
-            if weight is not None:
-                joined[:, :-1] = weight
-            if bias is not None:
-                joined[:, -1] = bias
-            self._backend.put(storage, joined)
-
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        """The names and shapes of ``parameters()``."""
-        shapes: dict[str, tuple[int, ...]] = {}
-        for name, out, inputs in self._weights():
-            shapes |= {f"{name}.weight": (out, inputs), f"{name}.bias": (out,)} if inputs else {name: (1,)}
-        return shapes
 
     # ---- plans -----------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from ..checks import (
 from ..ops import Clock
 from ..ops.random import STREAMS, philox_uniform
 from ..plan import Buffer, Plan
-from .base import Model
+from .base import LatentModel
 from .files import check_keys, check_tensor
 from .spectrum import (
     Rows,
@@ -44,7 +44,7 @@ _SMALL = 500  # rows and features up to which all singular values are computed
 _TALL = 50  # how often the random subspace must go into the smaller side
 
 
-class PCA(Model):
+class PCA(LatentModel):
     """Principal component analysis. Statistics are computed in float64 whatever the data's dtype; components and codes
     have the data's dtype (float32 or float64; all else becomes float64).
 
