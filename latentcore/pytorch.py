@@ -70,7 +70,9 @@ def from_torch(source: Any, **parameters: Any) -> MLP | VAE | Autoencoder:
         raise TypeError("module: expected a Linear layer or more, got none")
     shapes = [weights[f"{i}.weight"].shape for i in range(len(activations))]
     widths = (shapes[0][1], *(shape[0] for shape in shapes))
-    return _filled(MLP(widths, tuple(activations), **_with_dtype(parameters, weights)).initialize(), weights)
+    model = MLP(widths, tuple(activations), **_with_dtype(parameters, weights))
+    _fill(model.initialize(), weights)
+    return model
 
 
 def _walk(module: Any, place: str) -> Iterator[tuple[str, str, Any]]:
@@ -118,8 +120,9 @@ def _from_state(state: Mapping[str, Any], parameters: dict[str, Any]) -> VAE | A
     kind: type[VAE | Autoencoder] = VAE if codes == 2 * latent_dim else Autoencoder
     if "decoder.log_variance" in weights:
         parameters = {"variance": "learned", **parameters}
-    model = kind(latent_dim, tuple(hidden), **_with_dtype(parameters, weights)).initialize(n_features)
-    return _filled(model, weights)
+    model = kind(latent_dim, tuple(hidden), **_with_dtype(parameters, weights))
+    _fill(model.initialize(n_features), weights)
+    return model
 
 
 def _renumbered(state: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -158,11 +161,11 @@ def _with_dtype(parameters: dict[str, Any], weights: Mapping[str, np.ndarray]) -
     return {"dtype": "float64" if wide else "float32", **parameters}
 
 
-def _filled(model: _Filled, weights: Mapping[str, np.ndarray]) -> _Filled:
-    """A model with these weights; a bias without any is zero."""
+def _fill(model: Any, weights: Mapping[str, np.ndarray]) -> None:
+    """Gives a model these weights; a bias that is missing is zero."""
     shapes = model._shapes()
     absent = {name: np.zeros(shape) for name, shape in shapes.items() if name.endswith("bias") and name not in weights}
     for name in shapes:
         if name not in weights and name not in absent:
             raise ValueError(f"state_dict: {name!r} is missing")
-    return model.set_parameters({**weights, **absent})
+    model.set_parameters({**weights, **absent})

@@ -52,8 +52,9 @@ class MLP(ParametricModel):
     def initialize(self) -> MLP:
         """Gives the model fresh weights, drawn as PyTorch draws them: uniform in +-1 / sqrt(inputs). Returns self. Raises
         TypeError or ValueError for wrong parameters."""
-        network, dtype = _check_network(self.get_params())
-        self._adopt(network, dtype, get_backend(self.backend), check_seed(self.random_state))
+        layers, dtype = _check_network(self.get_params())
+        check_size(_widths(layers), "widths")
+        self._adopt(layers, dtype, get_backend(self.backend), check_seed(self.random_state))
         return self._draw()  # type: ignore[no-any-return]
 
     def _adopt(self, layers: list[Linear], dtype: str, backend: Backend, seed: int) -> None:
@@ -79,11 +80,8 @@ class MLP(ParametricModel):
 
     def _describe(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         layers = self._network
-        network = {
-            "widths": [layers[0].inputs, *(layer.outputs for layer in layers)],
-            "activations": [layer.activation for layer in layers],
-            "dtype": self._dtype,
-        }
+        activations = [layer.activation for layer in layers]
+        network = {"widths": _widths(layers), "activations": activations, "dtype": self._dtype}
         return {"network": network, "seed": self.seed_}, self.parameters()
 
     def _restore(self, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], backend: Backend) -> None:
@@ -104,6 +102,10 @@ class MLP(ParametricModel):
         return np.ascontiguousarray(philox_uniform(0, np.arange(2), self.n_features_in_, 0, 0), self._dtype)
 
 
+def _widths(layers: list[Linear]) -> list[int]:
+    return [layers[0].inputs, *(layer.outputs for layer in layers)]
+
+
 def _check_network(given: Mapping[str, Any]) -> tuple[list[Linear], str]:
     """The layers of a model's parameters, and their dtype. Raises TypeError or ValueError."""
     widths, activations = check_widths(given["widths"], "widths"), given["activations"]
@@ -111,7 +113,6 @@ def _check_network(given: Mapping[str, Any]) -> tuple[list[Linear], str]:
         raise ValueError(f"widths: expected the features and the width of a layer or more, got {shown(given['widths'])}")
     if isinstance(activations, str) or not hasattr(activations, "__len__") or len(activations) != len(widths) - 1:
         raise ValueError(f"activations: expected one for each of {len(widths) - 1} layers, got {shown(activations)}")
-    check_size(widths, "widths")
     layers = [
         Linear(str(i), a, b, check_option(activation, "activations", ACTIVATIONS))
         for i, ((a, b), activation) in enumerate(zip(pairwise(widths), activations))
