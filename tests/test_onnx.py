@@ -106,6 +106,13 @@ def test_pca_far_from_zero(tmp_path: Path) -> None:
     np.testing.assert_allclose(run(tmp_path / "m", x)[0], model.transform(x), atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_mlp(dtype: str, tmp_path: Path) -> None:
+    model = lc.MLP((FEATURES, 33, 18, LATENT), ("gelu", "identity", "softplus"), dtype=dtype, random_state=0).initialize()
+    lc.export_onnx(model, tmp_path / "m")
+    np.testing.assert_allclose(run(tmp_path / "m", data(dtype))[0], model.forward(data(dtype)), rtol=0, atol=1e-5)
+
+
 def test_what_a_file_says(tmp_path: Path) -> None:
     lc.export_onnx(vae(), tmp_path / "m", "posterior")
     model = onnx.load(tmp_path / "m")
