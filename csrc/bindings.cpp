@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "function.h"
+#include "model_file.h"
+#include "signature.h"
 #include "weights.h"
 
 namespace py = pybind11;
@@ -81,6 +83,35 @@ std::vector<std::string> ops() {
   return names;
 }
 
+using TensorTuple = std::tuple<std::string, std::string, std::vector<int64_t>, std::ptrdiff_t>;
+
+// The header of a model file, and of each tensor its name, dtype, shape and place.
+std::tuple<std::string, std::vector<TensorTuple>> read_model(const py::array& data) {
+  if (!lc::is_plain(data))
+    throw std::invalid_argument("data: expected a C-contiguous, aligned array");
+  const char* begin = static_cast<const char*>(data.data());
+  lc::ModelFile file;
+  {
+    const py::gil_scoped_release release;
+    file = lc::ModelFile::parse(begin, static_cast<size_t>(data.nbytes()));
+  }
+  std::vector<TensorTuple> tensors;
+  for (const lc::Tensor& t : file.tensors)
+    tensors.emplace_back(t.name, lc::type_name(t.type), t.shape, static_cast<const char*>(t.data) - begin);
+  return {std::move(file.header), std::move(tensors)};
+}
+
+int64_t model_header_bytes(const py::bytes& first, uint64_t file_bytes) {
+  const std::string_view given(first);
+  return lc::ModelFile::header_bytes(given.data(), given.size() < 8 ? given.size() : file_bytes);
+}
+
+std::vector<std::tuple<std::string, std::string, std::string>> file_ops() {
+  std::vector<std::tuple<std::string, std::string, std::string>> all;
+  for (const lc::Signature& s : lc::signatures()) all.emplace_back(s.op, s.text, s.options);
+  return all;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
@@ -99,6 +130,11 @@ PYBIND11_MODULE(_core, m) {
       py::arg("dtype"), py::arg("out"), py::arg("inputs"), "The bytes of a weight kept in float16 or int8.");
   m.def("pack_weight", pack_weight, py::arg("dtype"), py::arg("joined"), py::arg("packed"),
         "Fills packed with the weight and bias of joined, (out, in + 1) float32, in float16 or int8.");
+  m.def("file_ops", file_ops, "Name, signature and options (as JSON) of each op that a model file may call.");
+  m.def("model_header_bytes", model_header_bytes, py::arg("first"), py::arg("file_bytes"),
+        "How long a model file says that its header is, by its first eight bytes. Raises ValueError.");
+  m.def("read_model", read_model, py::arg("data"),
+        "The header of a model file, and name, dtype, shape and offset of each tensor. Raises ValueError.");
 
   py::class_<Plan, std::shared_ptr<Plan>>(m, "BoundPlan",
                                           "A plan bound to a capacity of rows. Running it allocates nothing.")

@@ -46,7 +46,7 @@ struct FileBuffer {
   int tensor = -1;          // of a state: its array or its weight, an index into ModelFile::tensors; -1 where `in` is 0
   int bias = -1;            // of a weight: its bias, or -1: zeros
   bool transposed = false;  // the tensor is (in, out)
-  // Of what is no state: a run takes row_bytes * rows + fixed_bytes.
+  // Of an array: it takes row_bytes * rows + fixed_bytes.
   int64_t row_bytes = 0, fixed_bytes = 0;
 };
 

@@ -19,17 +19,6 @@ from .models.snapshot import WEIGHTS, Snapshot
 from .ops import Clock
 from .training import train
 
-_FUNCTIONS = {
-    "encode": "encode",
-    "posterior": "posterior",
-    "decode": "decode",
-    "reconstruct": "reconstruct",
-    "transform": "transform",
-    "inverse_transform": "inverse_transform",
-    "score_samples": "score",
-    "forward": "forward",
-}
-
 
 def _check_model(model: Any, plan: str | None = None) -> None:
     """Raises TypeError for what is no fitted model, or none that builds that plan."""
@@ -42,7 +31,7 @@ def _check_model(model: Any, plan: str | None = None) -> None:
 def _check_function(model: Any, function: Any) -> None:
     """Raises TypeError or ValueError for what is no fitted model, or no function of it that ``compile`` offers."""
     _check_model(model)
-    check_option(function, "function", [name for name, plan in _FUNCTIONS.items() if hasattr(model, f"_build_{plan}")])
+    check_option(function, "function", model._functions())
 
 
 def save(model: Model, path: Any) -> None:
@@ -135,7 +124,7 @@ def compile(
     threads = check_int(threads, "threads", 1, 256)
     kept = model._dtype if weights is None else check_option(weights, "weights", WEIGHTS)
     release = None if release_gil is None else check_bool(release_gil, "release_gil")
-    snapshot = Snapshot(model, _FUNCTIONS[function], kept)
+    snapshot = Snapshot(model, function, kept)
     bound = CpuBackend().bind(snapshot.plan, batch, snapshot.state, threads)
     return bound.function(release, weights=kept, error_report=snapshot.error_report)
 
@@ -149,7 +138,7 @@ def export_onnx(model: Model, path: Any, function: str | None = None) -> None:
     _check_model(model)
     function = model._golden if function is None else function
     _check_function(model, function)
-    plan = model._plan(_FUNCTIONS[function])
+    plan = model._plan(function)
     states = {b.name: model._backend.get(model._storage[b.name], b).astype(b.dtype) for b in plan.of_role("state")}
     onnx.write_plan(plan, states, path, {"model": type(model).__name__, "function": function})
 

@@ -49,15 +49,12 @@ def of(*models: str) -> pytest.MarkDecorator:
 def seal(data: bytes | bytearray) -> bytes:
     """Makes the checksum fit, if there is one."""
     sealed = bytearray(data)
-    try:
-        at = io._find_checksum(sealed[: 8 + int.from_bytes(sealed[:8], "little")])
-    except ValueError:
-        return bytes(sealed)
-    sealed[at : at + 8] = io._checksum(sealed, at)
+    if sealed[8:].startswith(io._OPENING[8:]):
+        io.seal(sealed)
     return bytes(sealed)
 
 
-def refused(data: bytes, path: Path, says: str = ".") -> None:
+def refused(data: bytes | bytearray, path: Path, says: str = ".") -> None:
     path.write_bytes(data)
     with pytest.raises(ValueError, match=says) as caught:
         lc.load(path)
@@ -67,7 +64,7 @@ def refused(data: bytes, path: Path, says: str = ".") -> None:
     assert len(text) - len(str(path)) < 400
 
 
-def tried(data: bytes, path: Path) -> bool:
+def tried(data: bytes | bytearray, path: Path) -> bool:
     """Loads and uses a model; whether it could be loaded."""
     path.write_bytes(data)
     try:
@@ -98,7 +95,7 @@ def test_every_truncation(content: bytes, tmp_path: Path) -> None:
 def test_what_is_too_long(content: bytes, tmp_path: Path) -> None:
     for more in (b"\0", b"}", content):
         refused(content + more, tmp_path / "m", "the file is damaged: the checksum is")
-        refused(seal(content + more), tmp_path / "m", "the file is damaged: .*not fully covered")
+        refused(seal(content + more), tmp_path / "m", "the file is damaged: its tensors take .* bytes of data, it has")
 
 
 def test_a_flip_of_any_byte(content: bytes, tmp_path: Path) -> None:
@@ -171,8 +168,7 @@ def test_sealed_mutations_of_values(content: bytes, tmp_path: Path) -> None:
         where, key = places(changed)[place]
         where[key] = value
         changed.setdefault("format", 1)
-        io.write_model(path, changed, tensors)
-        tried(path.read_bytes(), path)
+        tried(io.encoded(changed, tensors), path)
 
 
 # ---- made to harm ----------------------------------------------------------------------------------------------------
@@ -186,7 +182,12 @@ def raw(header: bytes | str, data: bytes = b"", length: int | None = None) -> by
 
 def wrapped(text: str) -> bytes:
     """A file whose description is that text."""
-    return raw(json.dumps({"__metadata__": {"latentcore": text}}))
+    return raw(compact({"__metadata__": {"latentcore": text}}))
+
+
+def compact(tree: Any) -> str:
+    """JSON without spaces, as safetensors writes it."""
+    return json.dumps(tree, separators=(",", ":"))
 
 
 MADE: dict[str, tuple[bytes, str]] = {
@@ -196,7 +197,7 @@ MADE: dict[str, tuple[bytes, str]] = {
     "length beyond the file": (raw("{}", length=3), "its 10 bytes cannot hold a header of 3 bytes"),
     "length 2**63": (raw("{}", length=2**63), f"cannot hold a header of {2**63} bytes"),
     "length 2**64 - 1": (raw("{}", length=2**64 - 1), f"cannot hold a header of {2**64 - 1} bytes"),
-    "not UTF-8": (raw(b'{"\xff": 1}'), "its header is not JSON: .*can't decode byte 0xff"),
+    "not UTF-8": (raw(b'{"\xff": 1}'), "its header is not JSON: a text that is not UTF-8 at byte 2"),
     "UTF-16": (raw("{}".encode("utf-16")), "its header is not JSON"),
     "a number": (raw("31"), "not a model of latentcore"),
     "a list": (raw("[]"), "not a model of latentcore"),
@@ -204,18 +205,18 @@ MADE: dict[str, tuple[bytes, str]] = {
     "metadata a list": (raw('{"__metadata__": ["latentcore"]}'), "not a model of latentcore"),
     "description a number": (raw('{"__metadata__": {"latentcore": 1}}'), "not a model of latentcore"),
     "description no JSON": (wrapped("{"), "its description is not JSON"),
-    "description a list": (wrapped("[]"), "expected a model of format 1, got None"),
-    "no format": (wrapped("{}"), "expected a model of format 1, got None"),
+    "description a list": (wrapped("[]"), "expected a model of format 1, got nothing"),
+    "no format": (wrapped("{}"), "expected a model of format 1, got nothing"),
     "later format": (wrapped('{"format": 2}'), "expected a model of format 1, got 2"),
-    "format true": (wrapped('{"format": true}'), "expected a model of format 1, got True"),
+    "format true": (wrapped('{"format": true}'), "expected a model of format 1, got true"),
     "no checksum": (wrapped('{"format": 1}'), "the checksum is missing"),
     "key twice": (raw('{"a": 1, "a": 2}'), "the key 'a' is given twice"),
     "key twice inside": (wrapped('{"format": 2, "format": 1}'), "the key 'format' is given twice"),
-    "NaN": (wrapped('{"format": NaN}'), "NaN is no number of JSON"),
-    "infinity": (wrapped('{"format": -Infinity}'), "-Infinity is no number of JSON"),
-    "long integer": (wrapped('{"format": ' + "9" * 100_000 + "}"), "99999999999999999999... is too large"),
-    "deep": (raw("[" * 1_000_000), "its header is not JSON: .*recursion"),
-    "deep inside": (wrapped("[" * 1_000_000), "its description is not JSON: .*recursion"),
+    "NaN": (wrapped('{"format": NaN}'), "its description is not JSON: expected a value at byte 11"),
+    "infinity": (wrapped('{"format": -Infinity}'), "its description is not JSON: expected a value at byte 11"),
+    "long integer": (wrapped('{"format": ' + "9" * 100_000 + "}"), "the number '9{60}...' is too large at byte 11"),
+    "deep": (raw("[" * 1_000_000), "its header is not JSON: nested deeper than 64 levels"),
+    "deep inside": (wrapped("[" * 1_000_000), "its description is not JSON: nested deeper than 64 levels"),
     "pickle": (pickle.dumps({"weights": [1.0] * 100}), "cannot hold a header of"),
     "text": (b"# a configuration\nlatent_dim = 20\n" * 10, "cannot hold a header of"),
 }
@@ -266,12 +267,12 @@ CHANGES: dict[str, tuple[Callable[[Header, Tensors], None], str]] = {
     "no config": (lambda header, tensors: header.pop("config"), "header: 'config' is missing"),
     "unknown parameter": (change("config/widths", [1]), "config: 'widths' is unknown"),
     "nested parameter": (change("config/hidden", [[1]]), r"hidden: expected a number or a text.*, got \[1\]"),
-    "seed": (change("seed", 2**64), f"seed: expected an integer from 0 to {2**64 - 1}, got {2**64}"),
+    "seed": (change("seed", 2**64), f"its description is not JSON: the number '{2**64}' is too large at byte"),
     "progress": (change("progress", [0, 1, 0]), "progress: epoch: expected an integer from 0 to 0, got 1"),
     "offset": (change("progress", [9, 2, 20]), "progress: offset: expected a multiple of 8 below 20, got 20"),
     "offset inside": (change("progress", [9, 2, 9]), "progress: offset: expected a multiple of 8 below 20, got 9"),
     "minibatches": (change("minibatches", [4, 8]), "minibatches: batch: expected an integer from 1 to 4, got 8"),
-    "operation": (change("plans/decode/calls", [{"op": "exec"}]), "plans: decode: it differs from the plan"),
+    "operation": (change("plans/decode/calls", [{"op": "exec"}]), "plan 'decode': call 0: 'arguments' is missing"),
     "dtype": (change("network/dtype", "float64"), r"encoder.0.weight: expected float64 \(3, 4\), got float32"),
     "width": (change("network/hidden", [2**31 - 1]), "expected float32 .2147483647, 4., got float32 .3, 4."),
     "widths": (change("network/hidden", [1] * 100_000), "network: 100000 hidden layers, but"),
@@ -282,20 +283,20 @@ CHANGES: dict[str, tuple[Callable[[Header, Tensors], None], str]] = {
     "missing": (tensor("latent.bias", None), "tensors: 'latent.bias' is missing"),
     "missing moment": (tensor("latent.bias:v", None), "tensors: 'latent.bias:v' is missing"),
     "extra": (tensor("decoder.7.bias", np.ones_like), "tensors: 'decoder.7.bias' is unknown"),
-    "transposed": (tensor("latent.weight", np.transpose), r"latent.weight: expected float32 \(4, 3\), got .* \(3, 4\)"),
-    "integers": (tensor("latent.bias", lambda a: a.astype("i4")), "latent.bias: expected float32 .*, got int32"),
-    "half": (tensor("latent.bias", lambda a: a.astype("f2")), "latent.bias: expected float32 .*, got float16"),
-    "NaN": (tensor("latent.bias", lambda a: a * np.nan), "latent.bias: expected finite numbers in float32"),
+    "transposed": (tensor("latent.weight", np.transpose), r"latent.weight': expected float32 \(4, 3\), .* \(3, 4\)"),
+    "integers": (tensor("latent.bias", lambda a: a.astype("i4")), "latent.bias': expected the dtype F32, .*, got 'I32'"),
+    "half": (tensor("latent.bias", lambda a: a.astype("f2")), "tensor 'latent.bias': expected the dtype F32, .*, got 'F16'"),
+    "NaN": (tensor("latent.bias", lambda a: a * np.nan), "tensor 'latent.bias': expected finite numbers in float32"),
     "infinity": (tensor("latent.bias:m", lambda a: a + np.inf), "latent.bias: expected finite numbers in float32"),
     "negative moment": (tensor("latent.bias:v", lambda a: a - 1), "latent.bias:v: expected no negative .*, got -0.99"),
     "other weights": (tensor("decoder.1.bias", lambda a: a + 0.01), "golden:output: the weights miss it by 0.00"),
     "huge weights": (tensor("latent.bias", lambda a: a + 1e38), "golden:output: the weights miss it by"),
     "golden": (tensor("golden:input", lambda a: a + 2), r"golden:input: expected data in \[0, 1\]"),
-    "golden output": (tensor("golden:output", lambda a: a * np.nan), "golden:output: the weights miss it by nan"),
+    "golden output": (tensor("golden:output", lambda a: a * np.nan), "golden:output': expected finite numbers in float32"),
     "epochs": (tensor("history:loss", lambda a: a[:1]), "history:.*: expected at most 2 epochs, in all alike"),
     "more epochs": (change("progress", [9, 1, 0]), "history:.*: expected at most 1 epochs, in all alike, got 2"),
     "flat history": (tensor("history:loss", lambda a: a[0]), "history:.*: expected numbers of each epoch|in all alike"),
-    "text history": (tensor("history:loss", lambda a: a > 0), "history:loss: expected numbers of each epoch, got bool"),
+    "text history": (tensor("history:loss", lambda a: a > 0), "tensor 'history:loss': expected the dtype .*, got 'BOOL'"),
 }  # fmt: skip
 
 
@@ -310,8 +311,7 @@ def resealed(edit: Callable[[Header, Tensors], None], says: str, content: bytes,
     path.write_bytes(content)
     header, tensors = io.read_model(path)
     edit(header, tensors)
-    io.write_model(path, header, tensors)
-    refused(path.read_bytes(), path, says)
+    refused(io.encoded(header, tensors), path, says)
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F8_E4M3", "U4", "C64", "X", "float32"])
@@ -324,7 +324,7 @@ def test_dtypes_that_numpy_lacks(dtype: str, content: bytes, tmp_path: Path) -> 
         "__metadata__": {"latentcore": '{"crc32": "00000000", "format": 1}'},
         "t": {"dtype": dtype, "shape": [2], "data_offsets": [0, size]},
     }
-    refused(seal(raw(json.dumps(alone), bytes(size))), tmp_path / "m")
+    refused(seal(raw(compact(alone), bytes(size))), tmp_path / "m", "tensor 't': expected the dtype F32, F64 or I64, got")
 
 
 BOMBS = """

@@ -75,7 +75,7 @@ def from_dict(data: dict[str, Any]) -> Plan:
 def test_a_plan_is_plain_data() -> None:
     """It goes through JSON and back, and two that were built alike are equal."""
     model = lc.VAE(3, (7, 5), random_state=0).initialize(9)
-    for function in ("posterior", "encode", "decode", "reconstruct", "sample", "score", "evaluate", "gradients"):
+    for function in ("posterior", "encode", "decode", "reconstruct", "sample", "score_samples", "evaluate", "gradients"):
         plan = model.plan(function)
         assert from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
         assert lc.VAE(3, (7, 5), random_state=1).initialize(9).plan(function) == plan

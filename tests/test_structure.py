@@ -22,7 +22,7 @@ BELOW = {
     "backends": {"io", "plan", "ops", "_core"},
     "checks": set(),
     "linalg": {"backends", "checks", "plan", "ops"},
-    "io": {"checks", "plan", "ops"},
+    "io": {"checks", "_core"},
     "datasets": set(),
     "progress": set(),
     "training": {"progress", "backends", "checks", "io", "plan", "ops"},

@@ -54,7 +54,7 @@ class Autoencoder(NeuralModel):
     def _code(self, plan: Plan, x: str, mu: str | None = None) -> str:
         return forward(plan, self._encoder(), x, output=mu, train=False)[-1].y
 
-    def _build_score(self, plan: Plan, samples: int = 1) -> None:
+    def _build_score_samples(self, plan: Plan, samples: int = 1) -> None:
         x = plan.input("x", "rows", self._network.n_features)
         plan.output("score", "rows", dtype="float64")
         recon = plan.temporary("recon", "rows", dtype="float64")

@@ -15,13 +15,17 @@ from ..plan import Buffer, Plan
 from . import files
 from .estimator import Estimator
 
+FUNCTIONS = (
+    "encode", "posterior", "decode", "reconstruct", "transform", "inverse_transform", "score_samples", "forward",
+)  # fmt: skip
+
 
 class Model(Estimator, ABC):
     """Base of all models; not for direct use. A fitted one has been given storage by ``_hold``; ``_build_<function>``
     writes the plan of a function."""
 
     _lacks: ClassVar[tuple[str, ...]] = ()  # how not_fitted describes one that is not fitted
-    _saved: ClassVar[tuple[str, ...]]  # the functions whose plans a file holds
+    _derives: ClassVar[tuple[str, ...]] = ()  # the states that ``_derived`` may make
     _golden: ClassVar[str]  # the function, of one input and one output, that a file holds an example of
 
     def _hold(self, backend: Backend, storage: dict[str, Any], dtype: str, n_features: int, code: int) -> None:
@@ -68,6 +72,11 @@ class Model(Estimator, ABC):
             cpu.put(kept, self._backend.get(stored, buffer))
         return kept
 
+    @classmethod
+    def _functions(cls) -> list[str]:
+        """The functions of one input that ``lc.compile`` offers and files hold."""
+        return [name for name in FUNCTIONS if hasattr(cls, f"_build_{name}")]
+
     # ---- functions -------------------------------------------------------------------------------------------------
 
     @property
@@ -91,6 +100,11 @@ class Model(Estimator, ABC):
     @abstractmethod
     def _restore(self, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], backend: Backend) -> None:
         """Makes a new model what ``_describe`` described. Raises TypeError or ValueError for what it cannot have."""
+
+    def _derived(self) -> dict[str, np.ndarray]:
+        """The states of its functions that ``_describe`` does not hold, by the names in ``_derives``, some of them: a file
+        holds them for whoever only runs its plans. They have the same bits on every machine."""
+        return {}
 
     @abstractmethod
     def _golden_input(self) -> np.ndarray:

@@ -12,7 +12,7 @@ from ..backends import get_backend
 from ..checks import shown
 from ..io import check_writable, write_model
 
-_KEYS = ("format", "model", "config", "plans")  # of every model's header
+_KEYS = ("format", "model", "config", "golden", "plans")  # of every model's header
 _GOLDEN = ("golden:input", "golden:output")
 
 
@@ -30,9 +30,14 @@ def save(model: Any, path: Any) -> None:
     config = _config(model)
     described, tensors = model._describe()
     golden = model._golden_input()
-    plans = {f: model._plan(f).to_dict() for f in model._saved}
-    header = {"model": type(model).__name__, "config": config, **described, "plans": plans}
-    write_model(path, header, tensors | dict(zip(_GOLDEN, (golden, model._golden_output(golden)))))
+    header = {"model": type(model).__name__, "config": config, **described, "golden": model._golden, "plans": _plans(model)}
+    tensors = tensors | model._derived() | dict(zip(_GOLDEN, (golden, model._golden_output(golden))))
+    write_model(path, header, tensors)
+
+
+def _plans(model: Any) -> dict[str, Any]:
+    """The plan of each function, as JSON."""
+    return {function: model._plan(function).to_dict() for function in model._functions()}
 
 
 def _config(model: Any) -> dict[str, Any]:
@@ -64,7 +69,7 @@ def load(kind: type[Any], path: Any, header: Mapping[str, Any], tensors: Mapping
     """A model from what a file holds; everything in it is checked before it is believed. Raises ValueError."""
     try:
         return _restored(kind, header, tensors, backend)
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a sound model file: {error}") from None
 
 
@@ -73,16 +78,22 @@ def _restored(kind: type[Any], header: Mapping[str, Any], tensors: Mapping[str, 
         if name not in header:
             raise ValueError(f"header: {name!r} is missing")
     check_keys("config", header["config"], kind._defaults())
-    check_keys("plans", header["plans"], kind._saved)
-    for name in _GOLDEN:
-        if name not in tensors:
-            raise ValueError(f"tensors: {name!r} is missing")
+    check_keys("plans", header["plans"], kind._functions())
+    if header["golden"] != kind._golden:
+        raise ValueError(f"golden: expected {kind._golden!r}, got {shown(header['golden'])}")
     model = kind(**{name: _from_json(name, value) for name, value in header["config"].items()})
     described = {name: value for name, value in header.items() if name not in _KEYS}
-    model._restore(described, {k: a for k, a in tensors.items() if k not in _GOLDEN}, get_backend(backend))
-    for function in kind._saved:
-        if model._plan(function).to_dict() != header["plans"][function]:
+    apart = (*_GOLDEN, *kind._derives)
+    model._restore(described, {name: a for name, a in tensors.items() if name not in apart}, get_backend(backend))
+    for function, plan in _plans(model).items():
+        if plan != header["plans"][function]:
             raise ValueError(f"plans: {function}: it differs from the plan of this version")
+    derived = model._derived()
+    check_keys("tensors", {name: tensors[name] for name in kind._derives if name in tensors}, derived)
+    for name, array in derived.items():
+        check_tensor(name, tensors[name], str(array.dtype), array.shape)
+        if tensors[name].tobytes() != array.tobytes():
+            raise ValueError(f"{name}: it differs from what the other tensors make")
     _check_golden(model, *(tensors[name] for name in _GOLDEN))
     model.backend = backend
     return model

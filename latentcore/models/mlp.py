@@ -31,7 +31,6 @@ class MLP(ParametricModel):
     """
 
     _lacks = ("weights", "initialize or lc.from_torch")
-    _saved = ("forward",)
     _golden = "forward"
 
     def __init__(

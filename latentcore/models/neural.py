@@ -26,7 +26,6 @@ class NeuralModel(ParametricModel, LatentModel):
     """Base of the neural models; not for direct use."""
 
     code_width = 1  # outputs of the latent layer for each latent dimension
-    _saved = ("encode", "decode", "reconstruct")
     _golden = "reconstruct"
 
     latent_dim: int
@@ -88,8 +87,8 @@ class NeuralModel(ParametricModel, LatentModel):
     # ---- plans -----------------------------------------------------------------------------------------------------
 
     def plan(self, function: str = "train", **options: Any) -> Plan:
-        """The plan of a function: "encode", "posterior", "decode", "reconstruct", "sample", "score", "gradients" or
-        "train"; print it to see every call. Raises ValueError for another name."""
+        """The plan of a function: "encode", "posterior", "decode", "reconstruct", "sample", "score_samples",
+        "gradients" or "train"; print it to see every call. Raises ValueError for another name."""
         return super().plan(function, **options)
 
     @property
@@ -185,7 +184,7 @@ class NeuralModel(ParametricModel, LatentModel):
         X = self._check_data(X)
         samples = check_int(n_samples, "n_samples", 1, 65536)
         clock = Clock(seed=check_seed(random_state))
-        return self._run(self._plan("score", samples=samples), {"x": X}, len(X), clock)["score"]
+        return self._run(self._plan("score_samples", samples=samples), {"x": X}, len(X), clock)["score"]
 
     def _minibatch(self, plan: Plan, data_rows: int) -> tuple[str, str]:
         """Appends the drawing of a minibatch; returns its buffer and that of its row numbers."""

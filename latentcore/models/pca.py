@@ -27,15 +27,7 @@ from ..ops.random import STREAMS, philox_uniform
 from ..plan import Buffer, Plan
 from .base import LatentModel
 from .files import check_keys, check_tensor
-from .spectrum import (
-    Rows,
-    Spectrum,
-    by_covariance,
-    by_random_projections,
-    by_singular_values,
-    enough,
-    most_likely,
-)
+from .spectrum import Rows, Spectrum, by_covariance, by_random_projections, by_singular_values, enough, most_likely
 
 SOLVERS = ("auto", "full", "covariance_eigh", "randomized")
 _ARRAYS = ("components", "mean", "explained_variance", "explained_variance_ratio", "singular_values")
@@ -67,7 +59,7 @@ class PCA(LatentModel):
     """
 
     _lacks = ("components", "fit")
-    _saved = ("transform", "inverse_transform", "score")
+    _derives = ("variance", "noise", "whiten", "unwhiten")
     _golden = "transform"
 
     def __init__(
@@ -205,39 +197,44 @@ class PCA(LatentModel):
 
     def _scale(self) -> np.ndarray:
         """What whitening divides the codes by. A direction without variance is not blown up."""
-        if not self._whiten:
-            return np.ones(self.n_components_)
         deviation = np.sqrt(self.explained_variance_)
         least = np.finfo(self.components_.dtype).eps * deviation[0]
         scale: np.ndarray = np.maximum(deviation, least if least > 0 else 1.0)
         return scale
 
     def _weight(self, plan: Plan, name: str) -> str:
-        """Declares a weight: "encode" (codes of centred rows), "decode", "project" and "unproject" (the same without
-        whitening), "generate" (centred rows of standard normal codes)."""
-        V, encodes = self.components_.astype(np.float64), name in ("encode", "project")
+        """Declares a weight: "components" (codes of centred rows) and "components.T" (back), "whiten" and "unwhiten" (the
+        same with whitening), "generate" (centred rows of standard normal codes)."""
+        matrix = self._matrix(name)
+        joined = np.concatenate([matrix, np.zeros((len(matrix), 1))], 1)
+        self._keep(Buffer(name, matrix.shape, self._dtype, "state", "weight"), joined)
+        return plan.weight(name, *matrix.shape)
+
+    def _matrix(self, name: str) -> np.ndarray:
+        """A weight (out, in) in float64."""
+        V = self.components_.astype(np.float64)
         made: dict[str, Callable[[], np.ndarray]] = {
-            "encode": lambda: V / self._scale()[:, None],
-            "decode": lambda: (V * self._scale()[:, None]).T,
-            "project": lambda: V,
-            "unproject": lambda: V.T,
+            "components": lambda: V,
+            "components.T": lambda: V.T,
+            "whiten": lambda: V / self._scale()[:, None],
+            "unwhiten": lambda: (V * self._scale()[:, None]).T,
             "generate": lambda: (V * np.sqrt(self._model_variance() - self._model_noise())[:, None]).T,
         }
-        shape = V.shape if encodes else V.shape[::-1]
-        if name not in self._storage:
-            joined = np.concatenate([made[name](), np.zeros((shape[0], 1))], 1)
-            self._keep(Buffer(name, shape, self._dtype, "state", "weight"), joined)
-        return plan.weight(name, *shape)
+        return made[name]()
+
+    def _derived(self) -> dict[str, np.ndarray]:
+        weights = {name: self._matrix(name).astype(self._dtype) for name in ("whiten", "unwhiten") if self._whiten}
+        return {**weights, "variance": self._model_variance(), "noise": np.array([self._model_noise()])}
 
     def _vector(self, plan: Plan, name: str, array: np.ndarray) -> str:
-        if name not in self._storage:
-            self._keep(Buffer(name, array.shape, "float64", "state"), array)
+        self._keep(Buffer(name, array.shape, "float64", "state"), array)
         return plan.state(name, *array.shape, dtype="float64")
 
     def _keep(self, buffer: Buffer, array: np.ndarray) -> None:
-        storage = self._backend.allocate(buffer)
-        self._backend.put(storage, array)
-        self._storage[buffer.name] = storage
+        if buffer.name not in self._storage:
+            storage = self._backend.allocate(buffer)
+            self._backend.put(storage, array)
+            self._storage[buffer.name] = storage
 
     def _centre(self, plan: Plan, x: str) -> str:
         xc = plan.temporary("centred", "rows", self.n_features_in_)
@@ -250,29 +247,30 @@ class PCA(LatentModel):
     def _build_transform(self, plan: Plan) -> None:
         plan.input("x", "rows", self.n_features_in_)
         plan.output("z", "rows", self.n_components_)
-        w = self._weight(plan, "encode")
+        w = self._weight(plan, "whiten" if self._whiten else "components")
         plan.call("linear_forward", y="z", x=self._centre(plan, "x"), w=w)
 
     def _build_inverse_transform(self, plan: Plan) -> None:
         plan.input("z", "rows", self.n_components_)
         self._append_decoder(plan, "z")
 
-    def _append_decoder(self, plan: Plan, z: str, weight: str = "decode") -> None:
+    def _append_decoder(self, plan: Plan, z: str, weight: str | None = None) -> None:
         plan.output("x_mean", "rows", self.n_features_in_)
         xc = plan.temporary("decoded", "rows", self.n_features_in_)
+        weight = weight or ("unwhiten" if self._whiten else "components.T")
         plan.call("linear_forward", y=xc, x=z, w=self._weight(plan, weight))
         self._uncentre(plan, xc, "x_mean")
 
-    def _build_score(self, plan: Plan) -> None:
+    def _build_score_samples(self, plan: Plan) -> None:
         plan.input("x", "rows", self.n_features_in_)
         plan.output("score", "rows", dtype="float64")
         xc = self._centre(plan, "x")
         z = plan.temporary("z", "rows", self.n_components_)
-        plan.call("linear_forward", y=z, x=xc, w=self._weight(plan, "project"))
+        plan.call("linear_forward", y=z, x=xc, w=self._weight(plan, "components"))
         residual = {}
         if self.n_components_ < self.n_features_in_:
             xr = plan.temporary("projected", "rows", self.n_features_in_)
-            plan.call("linear_forward", y=xr, x=z, w=self._weight(plan, "unproject"))
+            plan.call("linear_forward", y=xr, x=z, w=self._weight(plan, "components.T"))
             residual = {"xc": xc, "xr": xr}
         variance = self._vector(plan, "variance", self._model_variance())
         noise = self._vector(plan, "noise", np.array([self._model_noise()]))
@@ -301,7 +299,7 @@ class PCA(LatentModel):
         counts as having that of rounding. Raises as ``transform``, and numpy.linalg.LinAlgError where none has any."""
         X = self._check_data(X)
         self._check_density()
-        return self._run(self._plan("score"), {"x": X}, len(X), Clock())["score"]
+        return self._run(self._plan("score_samples"), {"x": X}, len(X), Clock())["score"]
 
     def _check_density(self) -> None:
         if self._model_noise() == 0:

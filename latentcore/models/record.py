@@ -85,7 +85,7 @@ def _history(names: Any, tensors: Mapping[str, np.ndarray], epochs: int, latent_
             raise ValueError(f"{_HISTORY}{name}: expected numbers of each epoch, got {array.dtype} {array.shape}")
         if len(lengths) > 1 or len(array) > epochs:
             raise ValueError(f"{_HISTORY}{name}: expected at most {epochs} epochs, in all alike, got {len(array)}")
-    return {name: found[name] for name in names}
+    return {name: np.array(found[name]) for name in names}
 
 
 def _check_tensors(model: Any, tensors: Mapping[str, np.ndarray]) -> None:

@@ -94,7 +94,7 @@ class VAE(NeuralModel):
         plan.call("normal_forward", z=z, stream=STREAMS["sample"])
         self._append_decoder(plan, z)
 
-    def _build_score(self, plan: Plan, samples: int = 1) -> None:
+    def _build_score_samples(self, plan: Plan, samples: int = 1) -> None:
         x = plan.input("x", "rows", self._network.n_features)
         plan.output("score", "rows", dtype="float64")
         plan.temporary("recon", rows(samples), dtype="float64")
