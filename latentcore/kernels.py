@@ -12,6 +12,7 @@ import numpy as np
 from .backends.binaries import Variant, ship, variant_of
 from .models import PCA, VAE, Autoencoder, Model
 from .models.neural import NeuralModel
+from .models.parameters import ParametricModel
 from .ops import OPS, Dim
 from .ops.advance_cuda import advance
 from .ops.launches import Emitter, launches_of
@@ -50,9 +51,9 @@ def plans_of(model: Model) -> Iterator[Plan]:
             yield from (model._plan(name, method=method) for method in ("slerp", "lerp"))
         else:
             yield model._plan(name)
-    if isinstance(model, NeuralModel):
-        for layer in model._encoder() + model._decoder():
-            yield single_plan("uniform_forward", model.dtype, l=layer.inputs + 1)
+    if isinstance(model, ParametricModel):
+        for layer in model._layers():
+            yield single_plan("uniform_forward", model._dtype, l=layer.inputs + 1)
 
 
 def common_models() -> Iterator[Model]:

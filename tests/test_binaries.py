@@ -221,3 +221,11 @@ def test_common_models_are_of_every_kind():
     plans = [plan for model in models for plan in plans_of(model)]
     sizes = {b.shape[1] % 16 for plan in plans for b in plan.of_role("state") if b.layout == "weight"}
     assert len(sizes) > 1
+
+
+def test_a_network_needs_the_kernels_of_its_layers_and_of_their_first_weights():
+    import latentcore as lc
+
+    plans = list(plans_of(lc.MLP((4, 3, 2), ("gelu", "identity")).initialize()))
+    assert [call.op for plan in plans for call in plan.calls] == ["linear_forward"] * 2 + ["uniform_forward"] * 2
+    assert {"linear", "draw"} <= {variant.kernel.name.partition("_")[0] for variant in variants_of(plans)}
