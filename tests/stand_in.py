@@ -6,6 +6,7 @@ import ctypes
 import json
 import struct
 import sys
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,14 +18,23 @@ _FORMATS = {"i32": "<i", "fp64": "<d"}
 
 
 def binary(variant: Variant, arch: int, shared: int = 0) -> Binary:
-    """What stands in for a compiled kernel: as its code, the formats of its parameters."""
-    formats = [_FORMATS.get(kind, "<Q") for _, kind in variant.signature if kind != "absent"]
-    code = json.dumps([variant.kernel.name, arch, *formats, "<Q", "<Q"])
-    return Binary(variant.kernel.name, code.encode(), variant.threads, shared, hidden=2)
+    """What stands in for a compiled kernel: as its code, the formats of its parameters. Triton leaves out absent buffers and
+    adds two parameters of its own; Numba does neither."""
+    numba = variant.kernel.language == "numba"
+    formats = [_FORMATS.get(kind, "<Q") for _, kind in variant.signature if numba or kind != "absent"]
+    hidden = 0 if numba else 2
+    code = json.dumps([variant.kernel.name, arch, *formats, *["<Q"] * hidden])
+    return Binary(variant.kernel.name, code.encode(), variant.threads, shared, hidden)
 
 
 class Array(np.ndarray):
-    """An array of the device, which is the host's."""
+    """An array of the device, which is the host's. It lies on the current one, unless it is told otherwise."""
+
+    elsewhere: Any = None
+
+    @property
+    def device(self) -> Any:
+        return self.elsewhere or sys.modules["cupy"].cuda.Device()
 
     @property
     def data(self) -> SimpleNamespace:
@@ -71,11 +81,13 @@ class Gpu:
     every replay of a graph."""
 
     CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8
+    most_shared = 2**17
 
     def __init__(self, arch: str = "90") -> None:
         self.launched: list[tuple[Any, ...]] = []
         self.allowed: dict[str, int] = {}  # bytes of shared memory, by the name of the function
         self.loads = 0
+        self.loading: Callable[[], Any] = lambda: None  # what happens meanwhile
         self.streams = [Stream(self, 7)]
         self.current = SimpleNamespace(id=0, compute_capability=arch)
         self._functions: list[list[Any]] = []
@@ -105,6 +117,7 @@ class Gpu:
         def load(code: bytes) -> None:
             loaded.extend(json.loads(code))
             self.loads += 1
+            self.loading()
 
         return SimpleNamespace(load=load, get_function=get_function)
 
@@ -112,6 +125,12 @@ class Gpu:
         """Takes the place of CuPy."""
         cuda = SimpleNamespace(
             is_available=lambda: True,
+            runtime=SimpleNamespace(
+                streamPerThread=2,
+                getDevice=lambda: self.current.id,
+                cudaDevAttrMaxSharedMemoryPerBlockOptin=97,
+                deviceGetAttribute=lambda attribute, number: {97: self.most_shared}[attribute],
+            ),
             Device=lambda: self.current,
             Stream=lambda non_blocking: Stream(self, 1000 + non_blocking),
             get_current_stream=lambda: self.streams[-1],

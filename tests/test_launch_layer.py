@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -110,6 +111,45 @@ def test_a_size_beyond_int32_is_refused():
         variant_of(launch_of(n=2**31))
 
 
+@pytest.mark.parametrize("scalar", [np.float32(0.5), np.int64(3), "3"], ids=lambda scalar: type(scalar).__name__)
+def test_a_scalar_of_another_type_is_refused(scalar):
+    """Kernels take int32 and float64 by value, and nothing else: float32 among it."""
+    with pytest.raises(TypeError, match=r"every_kind: n: expected an int or a float, got "):
+        variant_of(launch_of(n=scalar))
+
+
+# ---- grids -----------------------------------------------------------------------------------------------------------
+
+
+def layer(inputs=5, outputs=4):
+    plan = Plan("encode")
+    plan.input("x", "rows", inputs)
+    plan.output("y", "rows", outputs)
+    plan.call("linear_forward", y="y", x="x", w=plan.weight("w", outputs, inputs), activation="relu")
+    return plan
+
+
+def test_any_number_of_rows_fits_into_a_grid():
+    (launch,) = launches_of(layer(784, 400), 2**22)
+    assert launch.grid == (2**22 // 16 * 13, 1, 1)
+
+
+def test_sizes_beyond_what_kernels_count_to_are_refused():
+    with pytest.raises(OverflowError, match=r"rows: expected at most 2147418112 in one run on the GPU, got 2147483648"):
+        launches_of(layer(), 2**31)
+    with pytest.raises(OverflowError, match=r"w: expected fewer than 2\*\*31 weights on the GPU, got 2147516416"):
+        launches_of(layer(2**16, 2**15), 1)
+    moments = Plan("moments", "float64")
+    moments.input("x", "rows", 2**16)
+    for name, shape in (("count", (1,)), ("mean", (2**16,)), ("gram", (2**16, 2**16))):
+        moments.state(name, *shape, dtype="float64")
+    moments.call("moments_forward", count="count", mean="mean", gram="gram", x="x")
+    with pytest.raises(OverflowError, match="moments_forward: expected at most 46340 features on the GPU, got 65536"):
+        launches_of(moments, 1)
+    with pytest.raises(OverflowError, match="every_kind: a grid of 2 x 65536 blocks is more than a GPU takes"):
+        Emitter(1)(every_kind, 2, 65536, y=Y, before=None, table=ROWS, rows=1, n=1, rate=1.0, BLOCK=1)
+
+
 # ---- variants --------------------------------------------------------------------------------------------------------
 
 
@@ -147,7 +187,7 @@ def test_keys_differ_with_all_that_a_binary_depends_on(monkeypatch):
 def test_launches_reach_the_driver_with_their_arguments(gpu, shipped, arrays):
     launches = [launch_of(), launch_of(rate=-2.5, rows=17)]
     assert shipped(launches) == 2, "one variant, for two architectures"
-    run = CupyDevice().record(launches, arrays, often=False)
+    run = CupyDevice().record(launches, arrays, whole=False)
     assert not gpu.launched
     run()
     (entry, arch, grid, block, shared, values, stream), second = gpu.launched
@@ -160,17 +200,17 @@ def test_launches_reach_the_driver_with_their_arguments(gpu, shipped, arrays):
 
 def test_launches_go_to_the_current_stream(gpu, shipped, arrays):
     shipped([launch_of()])
-    run = CupyDevice().record([launch_of()], arrays, often=False)
-    assert gpu.streams[0].waited, "what was made on this stream is there for others"
+    run = CupyDevice().record([launch_of()], arrays, whole=False)
+    assert gpu.streams[0].waited, "the tables that came by this stream are there for others"
     with stand_in.Stream(gpu, 99):
         run()
     assert gpu.launched[0][-1] == 99
 
 
-def test_what_runs_often_is_one_graph(gpu, shipped, arrays):
+def test_what_no_signal_may_part_is_one_graph(gpu, shipped, arrays):
     launches = [launch_of(), launch_of(rows=4)]
     shipped(launches)
-    run = CupyDevice().record(launches, arrays, often=True)
+    run = CupyDevice().record(launches, arrays, whole=True)
     assert not gpu.launched, "capturing launches nothing"
     run()
     with stand_in.Stream(gpu, 99):
@@ -181,29 +221,57 @@ def test_what_runs_often_is_one_graph(gpu, shipped, arrays):
 @pytest.mark.parametrize(("shared", "asked"), [(48 * 1024, {}), (48 * 1024 + 1, {"every_kind": 48 * 1024 + 1})])
 def test_shared_memory_beyond_48_kib_is_asked_for(gpu, shipped, arrays, shared, asked):
     shipped([launch_of()], shared)
-    CupyDevice().record([launch_of()], arrays, often=False)()
+    CupyDevice().record([launch_of()], arrays, whole=False)()
     assert gpu.allowed == asked
     assert gpu.launched[0][4] == shared
+
+
+def test_shared_memory_beyond_what_a_gpu_has_is_an_error(gpu, shipped, arrays):
+    shipped([launch_of()], gpu.most_shared + 1)
+    with pytest.raises(RuntimeError, match=r"every_kind takes 131073 bytes of shared memory .* has 131072"):
+        CupyDevice().record([launch_of()], arrays, whole=False)
+    assert not gpu.allowed
+
+
+def test_of_two_threads_that_load_a_function_both_get_the_same(gpu, shipped, arrays):
+    shipped([launch_of()])
+    device, other = CupyDevice(), []
+
+    def meanwhile():
+        gpu.loading = lambda: None
+        other.append(device.record([launch_of()], arrays, whole=False))
+
+    gpu.loading = meanwhile
+    mine = device.record([launch_of()], arrays, whole=False)
+    assert gpu.loads == 2
+    assert mine.calls[0][0] == other[0].calls[0][0] == device.loaded(launch_of())[0].ptr
+
+
+def test_what_numba_compiled_takes_null_for_an_absent_buffer_and_nothing_hidden(gpu, shipped, arrays):
+    emit = Emitter(4)
+    emit(by_threads, 3, threads=32, y=Y, before=None, n=6)
+    shipped(emit.launches)
+    CupyDevice().record(emit.launches, arrays, whole=False)()
+    (launched,) = gpu.launched
+    assert launched[:4] == ("by_threads", 90, (3, 1, 1), (32, 1, 1))
+    assert launched[5] == [address(arrays["y"]), 0, 6]
 
 
 def test_functions_are_loaded_once_for_each_device(gpu, shipped, arrays):
     shipped([launch_of()])
     device = CupyDevice()
     for _ in range(2):
-        device.record([launch_of()], arrays, often=False)
+        device.record([launch_of()], arrays, whole=False)
     assert gpu.loads == 1
     gpu.current = SimpleNamespace(id=1, compute_capability="80")
-    device.record([launch_of()], arrays, often=False)()
+    device.record([launch_of()], arrays, whole=False)()
     assert gpu.loads == 2
     assert gpu.launched[0][1] == 80
 
 
 @pytest.mark.parametrize("off", [0, 4])
 def test_a_plan_runs_without_a_compiler(gpu, shipped, off):
-    plan = Plan("encode")
-    plan.input("x", "rows", 5)
-    plan.output("y", "rows", 4)
-    plan.call("linear_forward", y="y", x="x", w=plan.weight("w", 4, 5), activation="relu")
+    plan = layer()
     shipped(launches_of(plan, 20))
     arrays = {"x": aligned(20, 5), "y": aligned(20, 4, off=off), "w": aligned(1, 6, 16)}
     arrays["y"][...] = 7
@@ -220,6 +288,48 @@ def test_a_plan_runs_without_a_compiler(gpu, shipped, off):
     else:
         assert (arrays["y"][:3] == 0).all(), "what was written elsewhere, the stand-in's zeros, is brought home"
         assert (arrays["y"][3:] == 7).all()
+
+
+# ---- several GPUs, and processes -------------------------------------------------------------------------------------
+
+
+def test_a_plan_keeps_to_its_gpu(gpu, shipped):
+    shipped(launches_of(layer(), 20))
+    backend, arrays = CudaBackend(CupyDevice()), {"x": aligned(20, 5), "y": aligned(20, 4), "w": aligned(1, 6, 16)}
+    bound, lane = backend.bind(layer(), 20, arrays), backend.lane()
+    gpu.current = SimpleNamespace(id=1, compute_capability="90")
+    assert backend.lane() != lane, "what waits for the next call on one GPU does not wait for it on another"
+    with pytest.raises(ValueError, match="plan 'encode' is bound to GPU 0, and the current one is 1"):
+        bound.run(arrays, Clock(rows=3))
+    arrays["w"].elsewhere = "GPU 0"
+    with pytest.raises(ValueError, match=r"^backend 'cuda': w: it lies on GPU 0, while .* is the current one$"):
+        backend.bind(layer(), 20, arrays)
+    assert not gpu.launched
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_is_told(gpu, shipped, arrays):
+    shipped([launch_of()])
+    device = CupyDevice()
+    backend = CudaBackend(device)
+    calls = [lambda: device.zeros((3,), "float32"), backend.lane, lambda: device.record([launch_of()], arrays, whole=False)]
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        for call in calls:
+            try:
+                call()
+            except RuntimeError as error:
+                os.write(writing, f"{error}\n".encode())
+        os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with os.fdopen(reading) as said:
+        lines = said.read().splitlines()
+    assert len(lines) == len(calls)
+    assert all("this process was forked from one that uses the GPU" in line for line in lines)
+    device.record([launch_of()], arrays, whole=False)()
+    assert len(gpu.launched) == 1, "the parent goes on"
 
 
 def test_a_binary_is_all_that_a_launch_needs_to_know():

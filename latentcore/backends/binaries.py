@@ -64,18 +64,19 @@ def sources() -> str:
 
 
 def variant_of(launch: Launch) -> Variant:
-    """What a launch needs compiled. Raises OverflowError for a size that no int32 holds."""
+    """What a launch needs compiled. Raises OverflowError for a size that no int32 holds, TypeError for what is neither a
+    buffer nor an int or a float."""
     integers = [name for name, v in launch.arguments.items() if isinstance(v, int) and v > 0 and v % ALIGNED == 0]
     return Variant(
         launch.kernel,
-        tuple((name, _type(value)) for name, value in launch.arguments.items()),
+        tuple((name, _type(f"{launch.kernel.name}: {name}", value)) for name, value in launch.arguments.items()),
         tuple(launch.constants.items()),
         tuple(integers) if launch.kernel.language == "triton" else (),
         launch.threads,
     )
 
 
-def _type(value: Any) -> str:
+def _type(name: str, value: Any) -> str:
     if value is None:
         return "absent"
     if isinstance(value, Operand):
@@ -84,8 +85,10 @@ def _type(value: Any) -> str:
         return "*i64"
     if isinstance(value, float):
         return "fp64"
+    if not isinstance(value, int):
+        raise TypeError(f"{name}: expected an int or a float, got {value!r}")
     if not -(2**31) <= value < 2**31:
-        raise OverflowError(f"size: expected at most 2**31 - 1, got {abs(value)}")
+        raise OverflowError(f"{name}: expected at most 2**31 - 1, got {abs(value)}")
     return "i32"
 
 

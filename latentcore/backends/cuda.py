@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ops import Clock
+from ..ops import OPS, Clock
 from ..ops.advance_cuda import advance
 from ..ops.launches import (
     CLOCK,
@@ -18,7 +18,6 @@ from ..ops.launches import (
     NOT_FINITE,
     OFFSET,
     PITCH,
-    ROWS,
     SCRATCH,
     STATUS,
     STEP,
@@ -27,6 +26,7 @@ from ..ops.launches import (
     launches_of,
     round_up,
 )  # fmt: skip
+from ..ops.tiles_cuda import power_of_two
 from ..plan import Buffer, Plan
 from .base import Arrays, Backend, Bound, NonFiniteError
 from .binaries import ALIGNED
@@ -48,7 +48,9 @@ class CudaBackend(Backend):
         self.device, self.xp, self.precision = device, device.xp, precision
 
     def allocate(self, buffer: Buffer) -> Any:
-        return self.device.zeros(_shape(buffer), buffer.dtype)
+        storage = self.device.zeros(_shape(buffer), buffer.dtype)
+        self.device.wait()  # whoever is given it may work on another stream
+        return storage
 
     def put(self, storage: Any, array: np.ndarray) -> None:
         host = np.zeros(storage.shape, str(storage.dtype))
@@ -57,6 +59,7 @@ class CudaBackend(Backend):
         else:
             host[0, :, : len(array)] = array.T
         self.device.write(storage, host)
+        self.device.wait()
 
     def get(self, storage: Any, buffer: Buffer) -> np.ndarray:
         host = self.device.read(storage)
@@ -73,10 +76,12 @@ class CudaBackend(Backend):
         return True
 
     def lane(self) -> int:
-        return self.device.stream()  # type: ignore[no-any-return]
+        return self.device.stream() << 8 | self.device.number()  # type: ignore[no-any-return]
 
     def keep(self, array: np.ndarray) -> np.ndarray:
-        return array if self.device.owns(array) else self.xp.asarray(array)
+        if not self.device.owns(array):
+            return self.xp.asarray(array)  # type: ignore[no-any-return]
+        return array if self.device.address(array) % ALIGNED == 0 else array.copy()
 
     def home(self, array: np.ndarray) -> np.ndarray:
         return self.device.read(array) if self.device.owns(array) else array
@@ -93,13 +98,17 @@ def _shape(buffer: Buffer, rows: int = 0, steps: int = 1) -> tuple[int, ...]:
 class CudaBound(Bound):
     def __init__(self, device: Device, plan: Plan, capacity: int, state: Arrays, precision: str) -> None:
         self.plan, self.capacity, self.device = plan, capacity, device
+        self._number = device.number()
         self._launches = launches_of(plan, capacity, precision)
         self._may_end = any(call.op in _ENDING for call in plan.calls)
+        states = {b.name: self._state(b.name, state[b.name]) for b in plan.of_role("state")}
+        # What it writes to outlives a run: Ctrl-C must not come between its kernels.
+        self._whole = any(name in states for call in plan.calls for name in call.arguments[: OPS[call.op].outputs])
         self._clock = device.zeros((CLOCK_SIZE,), "int64")
         temporary = plan.of_role("temporary")
         sizes = [round_up(prod(_shape(b, capacity)) * np.dtype(b.dtype).itemsize, _LINE) for b in temporary]
         arena = device.zeros((sum(sizes),), "uint8")
-        self._fixed: dict[str, Any] = {CLOCK.name: self._clock, **{b.name: state[b.name] for b in plan.of_role("state")}}
+        self._fixed: dict[str, Any] = {CLOCK.name: self._clock, **states}
         for b, end, size in zip(temporary, accumulate(sizes), sizes):
             shape = _shape(b, capacity)
             piece = arena[end - size : end - size + prod(shape) * np.dtype(b.dtype).itemsize]
@@ -112,63 +121,85 @@ class CudaBound(Bound):
         self._recorded: dict[tuple[int, ...], Callable[[], None]] = {}
         self._told: list[int] | None = None  # what the clock says
         self.bytes = sum(sizes) + sum(array.nbytes for array in scratch.values())
+        device.wait()  # it may run on another stream
+
+    def _state(self, name: str, array: Any) -> Any:
+        try:
+            return self.device.take(array)
+        except ValueError as error:
+            raise ValueError(f"backend 'cuda': {name}: {error}") from None
 
     def run(self, arrays: Arrays, clock: Clock) -> None:
         if not 0 <= clock.rows <= self.capacity:
             raise ValueError(f"rows: expected at most {self.capacity}, got {clock.rows}")
         c = clock
-        self._go(arrays, [c.rows, c.step, c.epoch, c.offset, c.iteration, c.sample, c.seed, 0, 0, 0], self._launches, 1)
+        self._tell([c.rows, c.step, c.epoch, c.offset, c.iteration, c.sample, c.seed, 0, 0, 0], kept=not self._may_end)
+        self._go(arrays, c.rows, self._launches, 1)
+        if self._may_end:
+            self._check(int(self.device.read(self._clock)[STATUS]))
 
     def train(self, arrays: Arrays, progress: np.ndarray, seed: int, data_rows: int, batch: int, steps: int) -> None:
         step, epoch, offset = map(int, progress)
         rows = min(batch, data_rows - offset)
         emit = Emitter(self.capacity)
         advance(emit)
-        clock = [rows, step, epoch, offset, 0, 0, seed, 0, data_rows, batch]
+        # First of all: whatever fails then, the clock says how far it came.
+        self._tell([rows, step, epoch, offset, 0, 0, seed, 0, data_rows, batch], kept=False)
         try:
-            self._go(arrays, clock, [*self._launches, *emit.launches], steps)
+            self._go(arrays, rows, [*self._launches, *emit.launches], steps)
         finally:
-            progress[:] = self.device.read(self._clock)[[STEP, EPOCH, OFFSET]]
+            clock = self.device.read(self._clock)
+            progress[:] = clock[[STEP, EPOCH, OFFSET]]
+        self._check(int(clock[STATUS]))
 
-    def _go(self, arrays: Arrays, clock: list[int], launches: Sequence[Launch], times: int) -> None:
-        """Sets the clock, runs the launches so many times and brings the outputs home."""
+    def _tell(self, clock: list[int], kept: bool) -> None:
+        """Sets the clock. kept: the launches leave it as it is."""
+        number = self.device.number()
+        if number != self._number:
+            raise ValueError(
+                f"backend 'cuda': plan {self.plan.name!r} is bound to GPU {self._number}, and the current one is {number}"
+            )
+        if clock != self._told:
+            self._told = None
+            self.device.write(self._clock, np.array(clock, np.uint64).view(np.int64))
+        self._told = clock if kept else None
+
+    def _go(self, arrays: Arrays, rows: int, launches: Sequence[Launch], times: int) -> None:
+        """Runs the launches so many times and brings the outputs home."""
         device = self.device
-        rows, steps = clock[ROWS], max(1, times)
-        bound = {b.name: self._at_hand(b, arrays[b.name], clock, steps) for b in self._external}
+        bound = {b.name: self._at_hand(b, arrays[b.name], rows, times) for b in self._external}
         at = (len(launches), *map(device.address, bound.values()))
         run = self._recorded.get(at)
         if run is None:
             if len(self._recorded) == _RECORDED:
                 del self._recorded[next(iter(self._recorded))]
-            run = self._recorded[at] = device.record(launches, {**self._fixed, **bound}, often=times > 1)
-        if clock != self._told:
-            device.write(self._clock, np.array(clock, np.uint64).view(np.int64))
-        self._told = None if self._may_end or launches is not self._launches else clock
+            run = self._recorded[at] = device.record(launches, {**self._fixed, **bound}, self._whole)
         for _ in range(times):
             run()
+        at_home = [b.role for b in self._external if not device.owns(arrays[b.name])]
         for b in self._external:
             home = arrays[b.name]
             if b.role == "output" and bound[b.name] is not home:
-                size = b.elements(rows, steps) if b.layout == "array" else home.size
+                size = b.elements(rows, times) if b.layout == "array" else home.size
                 made, home = bound[b.name].reshape(-1)[:size], home.reshape(-1)[:size]
                 if device.owns(home):
                     device.write(home, made)
                 else:
                     home[...] = device.read(made)
-        if self._may_end:
-            self._check(int(device.read(self._clock)[STATUS]))
+        if at_home and "output" not in at_home:
+            device.wait()  # the caller may write to its arrays again
 
-    def _at_hand(self, b: Buffer, array: Any, clock: list[int], steps: int) -> Any:
+    def _at_hand(self, b: Buffer, array: Any, rows: int, steps: int) -> Any:
         """An array of the caller's, or, if it does not lie on the device and aligned, its place there."""
         device = self.device
         if device.owns(array) and device.address(array) % ALIGNED == 0:
             return array
-        shape = _shape(b, self.capacity, steps)
+        shape = _shape(b, self.capacity, power_of_two(steps))  # a recording serves as many steps and fewer
         staged = self._staged.get(b.name)
         if staged is None or staged.size < prod(shape):
             staged = self._staged[b.name] = device.zeros(shape, b.dtype)
         if b.role == "input" or "steps" in b.shape:
-            size = b.elements(clock[ROWS], steps)
+            size = b.elements(rows, steps)
             device.write(staged.reshape(-1)[:size], array.reshape(-1)[:size])
         return staged
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 from collections.abc import Callable, Sequence
@@ -26,8 +27,14 @@ class Device(Protocol):
     def take(self, value: Any) -> Any:
         """An array that lies on the device, CuPy's or another library's, as one of its own; None for anything else."""
 
+    def number(self) -> int:
+        """Which GPU is the current one."""
+
     def stream(self) -> int:
         """The stream that the caller's work goes to."""
+
+    def wait(self) -> None:
+        """Returns when all that the caller's stream was asked for is done."""
 
     def solving(self) -> AbstractContextManager[Any]:
         """A context in which a solver of `xp` that fails raises numpy.linalg.LinAlgError."""
@@ -51,8 +58,8 @@ class Device(Protocol):
     def read(self, array: Any) -> np.ndarray:
         """A copy on the host, after all that was launched before."""
 
-    def record(self, launches: Sequence[Launch], arrays: Arrays, often: bool) -> Callable[[], None]:
-        """The launches as one function, over arrays by the names of their operands. often: it will be called many times."""
+    def record(self, launches: Sequence[Launch], arrays: Arrays, whole: bool) -> Callable[[], None]:
+        """The launches as one function, over arrays by the names of their operands. whole: no signal comes between them."""
 
 
 def slots_of(launch: Launch, hidden: int, address: Callable[[Any], int], arrays: Arrays, tables: Sequence[Any]) -> bytes:
@@ -103,10 +110,14 @@ class CupyDevice:
         self.cupy = self.xp = cupy
         self.driver = driver
         self._functions: dict[tuple[Variant, int], tuple[Any, Binary]] = {}
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        self.cupy = self.xp = self.driver = _Forked()
 
     @property
     def arch(self) -> int:
-        """Its architecture, 90 for sm_90."""
+        """The architecture, 90 for sm_90."""
         return int(self.cupy.cuda.Device().compute_capability)
 
     def __str__(self) -> str:
@@ -127,6 +138,12 @@ class CupyDevice:
         if value.device != self.cupy.cuda.Device():
             raise ValueError(f"it lies on {value.device}, while {self.cupy.cuda.Device()} is the current one")
         return value
+
+    def number(self) -> int:
+        return int(self.cupy.cuda.runtime.getDevice())
+
+    def wait(self) -> None:
+        self.cupy.cuda.get_current_stream().synchronize()
 
     def stream(self) -> int:
         pointer = int(self.cupy.cuda.get_current_stream().ptr)
@@ -174,7 +191,7 @@ class CupyDevice:
 
     def loaded(self, launch: Launch) -> tuple[Any, Binary]:
         """The function of a launch on the current device, and its binary."""
-        key = variant_of(launch), int(self.cupy.cuda.Device().id)
+        key = variant_of(launch), self.number()
         found = self._functions.get(key)
         if found is None:
             binary = binary_of(key[0], self.arch)
@@ -182,18 +199,39 @@ class CupyDevice:
             module.load(binary.code)
             function = module.get_function(binary.entry)
             if binary.shared > _STATIC:
-                most = self.driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-                self.driver.funcSetAttribute(function.ptr, most, binary.shared)
-            found = self._functions[key] = function, binary
+                self._allow(function, binary, key[1])
+            # Of two threads one wins: what the other loaded is unloaded, and must have been given to nobody.
+            found = self._functions.setdefault(key, (function, binary))
         return found
 
-    def record(self, launches: Sequence[Launch], arrays: Arrays, often: bool) -> Callable[[], None]:
+    def _allow(self, function: Any, binary: Binary, number: int) -> None:
+        runtime = self.cupy.cuda.runtime
+        most = runtime.deviceGetAttribute(runtime.cudaDevAttrMaxSharedMemoryPerBlockOptin, number)
+        if binary.shared > most:
+            raise RuntimeError(
+                f"backend 'cuda': {binary.entry} takes {binary.shared} bytes of shared memory in a block, and this GPU has "
+                f"{most}"
+            )
+        attribute = self.driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        self.driver.funcSetAttribute(function.ptr, attribute, binary.shared)
+
+    def record(self, launches: Sequence[Launch], arrays: Arrays, whole: bool) -> Callable[[], None]:
         recording = _Recording(self, launches, arrays)
-        # Others may run it on other streams than those that its arrays were made on.
-        self.cupy.cuda.get_current_stream().synchronize()
-        if often:
+        if any(recording.tables):
+            self.wait()  # others may run it on another stream than the one that its tables came by
+        if whole:
             recording.capture()
         return recording
+
+
+class _Forked:
+    """What a process has of CUDA after a fork."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(
+            "backend 'cuda': this process was forked from one that uses the GPU, and CUDA does not outlive a fork: start it "
+            "anew, by multiprocessing's method 'spawn'"
+        )
 
 
 class _Recording:

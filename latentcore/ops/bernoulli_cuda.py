@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .elementary_cuda import exp, extent, log1p
 from .launches import Emitter, Operand, divide_up, tl, triton_kernel
-from .tiles_cuda import WHOLE, places, tile_of
+from .tiles_cuda import WHOLE, block, piece, places, tile_of
 
 
 @triton_kernel
@@ -13,13 +13,11 @@ def bernoulli_forward_rows(
 ):
     """Whole rows; dlogits may lie where the logits do."""
     rows = extent(clock, r)
-    m = tl.program_id(0) * M + tl.arange(0, M)
-    inside = m < rows * samples
+    m, inside = block(rows * samples, M)
     total = tl.zeros((M, W), tl.float64)
     for begin in range(0, f, W):
         j = begin + tl.arange(0, W)
-        mask = inside[:, None] & (j < f)[None, :]
-        place = places(m, j, f)
+        mask, place = piece(m, inside, j, f)
         v = tl.load(logits + place, mask, other=0.0)
         target = tl.load(x + places(m // samples, j, f), mask, other=0.0)
         e = exp(-tl.abs(v))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from .elementary_cuda import extent
 from .launches import OUT_OF_RANGE, STATUS, Emitter, Operand, device_function, divide_up, tl, triton_kernel
-from .moments_cuda import RUN, STEP, column_sums, gram_sum, threads_of, tile_of
+from .moments_cuda import RUN, STEP, column_sums, gram_sum, side_of, threads_of
 
 _STATUS, _OUT_OF_RANGE = (tl.constexpr(STATUS), tl.constexpr(OUT_OF_RANGE)) if tl else (STATUS, OUT_OF_RANGE)
 
@@ -50,7 +50,7 @@ def covariance_gram(
 def covariance_forward(emit: Emitter, mean: Operand, gram: Operand, x: Operand, begin: Operand, end: Operand) -> None:
     """Groups by blocks of columns, then by tiles."""
     f = x.dims[1][0]
-    groups, tile = emit.most(begin.size(0)), tile_of(f)
+    groups, tile = emit.most(begin.size(0)), side_of(f)
     across = divide_up(f, tile)
     emit(
         covariance_mean, groups, across, mean=mean, x=x, begin=begin, end=end, r=begin.size(0), n=x.size(0), f=f, STEP=STEP,

@@ -15,10 +15,10 @@ from .jacobi_cuda import (
     int32,
     kernels_of,
     opponents,
-    power_of_two,
     rotate,
     rotation,
     size_of,
+    unit_scale,
 )  # fmt: skip
 from .launches import ROWS, Emitter, Operand
 from .svd import NOT_CONVERGED, NOT_FINITE
@@ -107,7 +107,7 @@ def _make(size, real, eps, tiny, huge):
                     if tops[i] > most:
                         most = tops[i]
                 if most >= small:
-                    scale = power_of_two(most, one)
+                    scale = unit_scale(most, one)
                 for e in range(t, size * width, threads):
                     x[e // width, e % width] = zero
                     basis[e // width, e % width] = one if e // width == e % width else zero

@@ -39,6 +39,12 @@ def as_float(b):
 
 
 @device_function
+def _at_most(x, limit):
+    """x, or the limit if that is less; NaN stays, for which tl.minimum would give the limit on a GPU."""
+    return tl.where(x > limit, limit, x)
+
+
+@device_function
 def _exp_polynomial(r):
     """(e^r - 1 - r) / r^2, |r| <= ln(2) / 2."""
     if r.dtype == tl.float32:
@@ -240,7 +246,7 @@ def log1p(x):
 @device_function
 def tanh(x):
     """tanh(x)."""
-    t = expm1(tl.minimum(tl.abs(x), 10.0 if x.dtype == tl.float32 else 20.0) * -2.0)
+    t = expm1(_at_most(tl.abs(x), 10.0 if x.dtype == tl.float32 else 20.0) * -2.0)
     y = -t / (t + 2.0)
     return tl.where(x < 0, -y, y)
 
@@ -261,10 +267,10 @@ def softplus(x):
 def erf(x):
     """The error function."""
     if x.dtype == tl.float32:
-        a = tl.minimum(tl.abs(x), 4.0)
+        a = _at_most(tl.abs(x), 4.0)
         slope: tl.constexpr = 1.128379225730896
     else:
-        a = tl.minimum(tl.abs(x), 6.0)
+        a = _at_most(tl.abs(x), 6.0)
         slope: tl.constexpr = 1.1283791670955126
     y = -expm1(-(a * _erf_polynomial(a) + a * slope))
     return tl.where(x < 0, -y, y)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 
 from .elementary_cuda import exp, extent
+from .kl_cuda import clamp_logvar
 from .launches import PITCH, Emitter, Operand, divide_up, tl, triton_kernel
-from .special import LOGVAR_MAX, LOGVAR_MIN
-from .tiles_cuda import BLOCK, WHOLE, places, tile_of
+from .tiles_cuda import BLOCK, WHOLE, block, piece, places, tile_of
 
-_NUMBERS = (LOGVAR_MIN, LOGVAR_MAX, math.log(2 * math.pi))
-_MIN, _MAX, _LOG_2PI = map(tl.constexpr, _NUMBERS) if tl else _NUMBERS
+_LOG_2PI = tl.constexpr(math.log(2 * math.pi)) if tl else math.log(2 * math.pi)
 
 
 @triton_kernel
@@ -22,18 +21,16 @@ def gaussian_forward_rows(
     rows = extent(clock, r)
     if log_variance is not None:
         raw = tl.load(log_variance).to(tl.float64)
-        log_s = tl.where(raw < _MIN, _MIN, tl.where(raw > _MAX, _MAX, raw))
+        log_s = clamp_logvar(raw)
     else:
         raw = fixed
         log_s = fixed
     precision = exp(-log_s)
-    m = tl.program_id(0) * M + tl.arange(0, M)
-    inside = m < rows * samples
+    m, inside = block(rows * samples, M)
     total = tl.zeros((M, W), tl.float64)
     for begin in range(0, f, W):
         j = begin + tl.arange(0, W)
-        mask = inside[:, None] & (j < f)[None, :]
-        place = places(m, j, f)
+        mask, place = piece(m, inside, j, f)
         d = tl.load(mean + place, mask, other=0.0)
         d -= tl.load(x + places(m // samples, j, f), mask, other=0.0)
         total += (d * d).to(tl.float64)

@@ -6,15 +6,14 @@ import math
 
 from .elementary_cuda import exp, extent
 from .launches import ITERATION, Emitter, Operand, device_function, divide_up, tl, triton_kernel
-from .tiles_cuda import WHOLE, places, tile, tile_of, tiles_of
+from .tiles_cuda import WHOLE, block, piece, places, tile, tile_of, tiles_of
 
 _ITERATION = tl.constexpr(ITERATION) if tl else ITERATION
 
 
 @device_function
-def _log_weights(loss, log_ratio, beta, m, sample, samples, mask):
-    """Of these samples of the rows; -infinity outside the mask."""
-    place = places(m, sample, samples)
+def _log_weights(loss, log_ratio, beta, mask, place):
+    """Of the samples at these places; -infinity outside the mask."""
     w = beta * tl.load(log_ratio + place, mask, other=0.0) - tl.load(loss + place, mask, other=0.0)
     return tl.where(mask, w, -float("inf"))
 
@@ -27,18 +26,16 @@ def importance_forward_rows(
     """Whole rows, in float64: the largest of their log weights, the sum, the weights."""
     rows = extent(clock, r)
     now = tl.load(beta + tl.load(clock + _ITERATION))
-    m = tl.program_id(0) * M + tl.arange(0, M)
-    inside = m < rows
-    lane = tl.arange(0, W)
+    m, inside = block(rows, M)
     most = tl.full((M, W), -float("inf"), tl.float64)
     for begin in range(0, samples, W):
-        mask = inside[:, None] & (begin + lane < samples)[None, :]
-        most = tl.maximum(most, _log_weights(loss, log_ratio, now, m, begin + lane, samples, mask))
+        mask, place = piece(m, inside, begin + tl.arange(0, W), samples)
+        most = tl.maximum(most, _log_weights(loss, log_ratio, now, mask, place))
     largest = tl.max(most, 1)
     total = tl.zeros((M, W), tl.float64)
     for begin in range(0, samples, W):
-        mask = inside[:, None] & (begin + lane < samples)[None, :]
-        w = _log_weights(loss, log_ratio, now, m, begin + lane, samples, mask)
+        mask, place = piece(m, inside, begin + tl.arange(0, W), samples)
+        w = _log_weights(loss, log_ratio, now, mask, place)
         total += tl.where(mask, exp(w - largest[:, None]), 0.0)
     sums = tl.sum(total, 1)
     # In float64 this logarithm is good to the last place on a GPU too, and knows NaN.
@@ -48,9 +45,8 @@ def importance_forward_rows(
         if MEAN:
             scale = scale / rows.to(tl.float64)
         for begin in range(0, samples, W):
-            mask = inside[:, None] & (begin + lane < samples)[None, :]
-            w = _log_weights(loss, log_ratio, now, m, begin + lane, samples, mask)
-            place = places(m, begin + lane, samples)
+            mask, place = piece(m, inside, begin + tl.arange(0, W), samples)
+            w = _log_weights(loss, log_ratio, now, mask, place)
             tl.store(weight + place, exp(w - largest[:, None]) * scale[:, None], mask)
 
 

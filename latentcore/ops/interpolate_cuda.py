@@ -8,7 +8,7 @@ from functools import partial
 from .elementary_cuda import cos_sin_2pi, extent
 from .interpolate import STRAIGHT
 from .launches import Emitter, Operand, device_function, divide_up, tl, triton_kernel
-from .tiles_cuda import places, tile_of
+from .tiles_cuda import block, piece, tile_of
 
 _STRAIGHT = tl.constexpr(STRAIGHT) if tl else STRAIGHT
 
@@ -40,10 +40,8 @@ def _half_turns(y, x):
 
 
 @device_function
-def _ends(a, b, m, inside, j, width):
+def _ends(a, b, mask, place):
     """A tile of both ends, in float64."""
-    mask = inside[:, None] & (j < width)[None, :]
-    place = places(m, j, width)
     return tl.load(a + place, mask, other=0.0).to(tl.float64), tl.load(b + place, mask, other=0.0).to(tl.float64)
 
 
@@ -51,10 +49,10 @@ def _ends(a, b, m, inside, j, width):
 def _arc(a, b, m, inside, width, M: tl.constexpr, W: tl.constexpr):
     """Of the rows' pairs of ends: both lengths, the angle in turns (Kahan 2006: good for every angle), its cosine and
     sine, and whether the arc is taken as straight, when the others say nothing."""
-    lane = tl.arange(0, W)
     aa, bb = tl.zeros((M, W), tl.float64), tl.zeros((M, W), tl.float64)
     for begin in range(0, width, W):
-        u, v = _ends(a, b, m, inside, begin + lane, width)
+        mask, place = piece(m, inside, begin + tl.arange(0, W), width)
+        u, v = _ends(a, b, mask, place)
         aa += u * u
         bb += v * v
     length_a, length_b = tl.sqrt(tl.sum(aa, 1)), tl.sqrt(tl.sum(bb, 1))
@@ -63,7 +61,8 @@ def _arc(a, b, m, inside, width, M: tl.constexpr, W: tl.constexpr):
     length_a, length_b = tl.where(fine, length_a, 1.0), tl.where(fine, length_b, 1.0)
     apart, along = tl.zeros((M, W), tl.float64), tl.zeros((M, W), tl.float64)
     for begin in range(0, width, W):
-        u, v = _ends(a, b, m, inside, begin + lane, width)
+        mask, place = piece(m, inside, begin + tl.arange(0, W), width)
+        u, v = _ends(a, b, mask, place)
         u, v = u / length_a[:, None], v / length_b[:, None]
         apart += (u - v) * (u - v)
         along += (u + v) * (u + v)
@@ -75,8 +74,7 @@ def _arc(a, b, m, inside, width, M: tl.constexpr, W: tl.constexpr):
 @triton_kernel
 def interpolate_forward_rows(clock, y, a, b, t, r, width, SPHERICAL: tl.constexpr, M: tl.constexpr, W: tl.constexpr):
     """y = (the weight of 1 - t) a + (the weight of t) b."""
-    m = tl.program_id(0) * M + tl.arange(0, M)
-    inside = m < extent(clock, r)
+    m, inside = block(extent(clock, r), M)
     to_b = tl.load(t + m, inside, other=0.0).to(tl.float64)
     weight_a, weight_b = 1.0 - to_b, to_b
     if SPHERICAL:
@@ -86,9 +84,7 @@ def interpolate_forward_rows(clock, y, a, b, t, r, width, SPHERICAL: tl.constexp
         weight_a, weight_b = tl.where(straight, weight_a, sine_a / sine), tl.where(straight, weight_b, sine_b / sine)
     kind = y.dtype.element_ty
     for begin in range(0, width, W):
-        j = begin + tl.arange(0, W)
-        mask = inside[:, None] & (j < width)[None, :]
-        place = places(m, j, width)
+        mask, place = piece(m, inside, begin + tl.arange(0, W), width)
         from_a = weight_a.to(kind)[:, None] * tl.load(a + place, mask, other=0.0)
         tl.store(y + place, from_a + weight_b.to(kind)[:, None] * tl.load(b + place, mask, other=0.0), mask)
 
@@ -98,9 +94,7 @@ def interpolate_backward_rows(
     clock, da, db, dy, a, b, t, r, width, SPHERICAL: tl.constexpr, M: tl.constexpr, W: tl.constexpr
 ):
     """dy times the weights, and on an arc what comes through its angle."""
-    m = tl.program_id(0) * M + tl.arange(0, M)
-    inside = m < extent(clock, r)
-    lane = tl.arange(0, W)
+    m, inside = block(extent(clock, r), M)
     to_b = tl.load(t + m, inside, other=0.0).to(tl.float64)
     to_a = 1.0 - to_b
     weight_a, weight_b = to_a, to_b
@@ -111,23 +105,20 @@ def interpolate_backward_rows(
         weight_a, weight_b = tl.where(straight, to_a, sine_a / sine), tl.where(straight, to_b, sine_b / sine)
         along_a, along_b = tl.zeros((M, W), tl.float64), tl.zeros((M, W), tl.float64)
         for begin in range(0, width, W):
-            j = begin + lane
-            u, v = _ends(a, b, m, inside, j, width)
-            place = places(m, j, width)
-            g = tl.load(dy + place, inside[:, None] & (j < width)[None, :], other=0.0).to(tl.float64)
+            mask, place = piece(m, inside, begin + tl.arange(0, W), width)
+            u, v = _ends(a, b, mask, place)
+            g = tl.load(dy + place, mask, other=0.0).to(tl.float64)
             along_a += g * u
             along_b += g * v
         slope_a = (to_a * cosine_a - weight_a * cosine) / sine
         slope_b = (to_b * cosine_b - weight_b * cosine) / sine
         bend = (tl.sum(along_a, 1) * slope_a + tl.sum(along_b, 1) * slope_b) / sine
     for begin in range(0, width, W):
-        j = begin + lane
-        mask = inside[:, None] & (j < width)[None, :]
-        place = places(m, j, width)
+        mask, place = piece(m, inside, begin + tl.arange(0, W), width)
         g = tl.load(dy + place, mask, other=0.0).to(tl.float64)
         ga, gb = weight_a[:, None] * g, weight_b[:, None] * g
         if SPHERICAL:
-            u, v = _ends(a, b, m, inside, j, width)
+            u, v = _ends(a, b, mask, place)
             u, v = u / length_a[:, None], v / length_b[:, None]
             ga -= tl.where(straight[:, None], 0.0, bend[:, None] * (v - u * cosine[:, None]) / length_a[:, None])
             gb -= tl.where(straight[:, None], 0.0, bend[:, None] * (u - v * cosine[:, None]) / length_b[:, None])

@@ -109,7 +109,7 @@ def first_largest(x, row, length):
 
 
 @inlined
-def power_of_two(most, one):
+def unit_scale(most, one):
     """What scales a positive number to [1/2, 1)."""
     half = one / (one + one)
     scale = one

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .elementary_cuda import expm1, extent
 from .launches import Emitter, Operand, device_function, tl, triton_kernel
 from .special import LOGVAR_MAX, LOGVAR_MIN
-from .tiles_cuda import places, tile, tiles_of
+from .tiles_cuda import block, piece, places, tile, tiles_of
 
 _LEAST, _MOST = (tl.constexpr(LOGVAR_MIN), tl.constexpr(LOGVAR_MAX)) if tl else (LOGVAR_MIN, LOGVAR_MAX)
 
@@ -32,12 +32,10 @@ def kl_of(mu, v):
 @triton_kernel
 def kl_forward_rows(clock, kl, mu, logvar, r, width, M: tl.constexpr, W: tl.constexpr):
     """kl[r], the sums of rows."""
-    m = tl.program_id(0) * M + tl.arange(0, M)
-    here = m < extent(clock, r)
+    m, here = block(extent(clock, r), M)
     sums = tl.zeros((M, W), tl.float64)
     for begin in range(0, width, W):
-        j = begin + tl.arange(0, W)
-        inside, place = here[:, None] & (j < width)[None, :], places(m, j, width)
+        inside, place = piece(m, here, begin + tl.arange(0, W), width)
         v = clamp_logvar(tl.load(logvar + place, inside, other=0.0))
         sums += kl_of(tl.load(mu + place, inside, other=0.0), v).to(tl.float64)
     tl.store(kl + m, tl.sum(sums, 1), here)

@@ -8,7 +8,7 @@ from .kl_cuda import clamp_logvar, inside_clamp, kl_of
 from .launches import ITERATION, SAMPLE, Emitter, Operand, device_function, divide_up, tl, triton_kernel
 from .random_cuda import normal_tile
 from .reparameterize_cuda import deviation
-from .tiles_cuda import elements_of, places, power_of_two, tile, tile_of, tiles_of
+from .tiles_cuda import elements_of, piece, places, power_of_two, tile, tile_of, tiles_of
 
 _ITERATION, _SAMPLE = (tl.constexpr(ITERATION), tl.constexpr(SAMPLE)) if tl else (ITERATION, SAMPLE)
 
@@ -32,8 +32,8 @@ def _noise(
 ):  # fmt: skip
     """The noise of dimensions begin to begin + W - 1 of samples m, the s-th of rows q: given, or drawn."""
     if noise is not None:
-        j = begin + tl.arange(0, W)
-        e = tl.load(noise + places(m, j, width), known[:, None] & (j < width)[None, :], other=0.0)
+        inside, place = piece(m, known, begin + tl.arange(0, W), width)
+        e = tl.load(noise + place, inside, other=0.0)
     else:
         number = q * 0
         if row is not None:

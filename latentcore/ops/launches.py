@@ -35,6 +35,9 @@ NOT_FINITE, OUT_OF_RANGE = 1, 2
 # A weight (out, in + 1) lies transposed: a row for each input and the bias as the last, round_up(out, PITCH) wide.
 PITCH = 16
 
+_MOST_BLOCKS = 2**31 - 1, 65535, 65535  # of a grid
+_MOST_ROWS = 2**31 - 2**16
+
 # Updates wait for each other, and are one launch, as long as nothing needs their weights.
 _GROUPED = "linear_backward_update"
 # Two calls that one kernel does, if the first one's output is this argument of the second.
@@ -142,8 +145,11 @@ class Emitter:
         self.calls: tuple[int, ...] = ()
 
     def most(self, size: int) -> int:
-        """The largest value of a size."""
-        return size if size >= 0 else -size * self.capacity
+        """The largest value of a size. Raises OverflowError for rows that no int32 counts to the end of a tile."""
+        most = size if size >= 0 else -size * self.capacity
+        if most > _MOST_ROWS:
+            raise OverflowError(f"rows: expected at most {_MOST_ROWS} in one run on the GPU, got {most}")
+        return most
 
     def scratch(self, elements: int, dtype: str = "float64") -> Operand:
         """Memory for numbers that one launch leaves to the next, or needs for itself. It holds anything."""
@@ -152,9 +158,11 @@ class Emitter:
 
     def __call__(self, kernel: Kernel, *grid: int, threads: int = 128, **arguments: Any) -> None:
         """Appends a launch. The clock is given to a kernel that has a parameter `clock`. Nothing is launched over an empty
-        grid."""
+        grid. Raises OverflowError for one that no GPU takes."""
         if not prod(grid):
             return
+        if any(blocks > most for blocks, most in zip(grid, _MOST_BLOCKS)):
+            raise OverflowError(f"{kernel.name}: a grid of {' x '.join(map(str, grid))} blocks is more than a GPU takes")
         if "clock" in kernel.parameters:
             arguments["clock"] = CLOCK
         missing = set(kernel.parameters) ^ arguments.keys()
@@ -203,7 +211,11 @@ def _emitter(name: str) -> Callable[..., None]:
 
 
 def launches_of(plan: Any, capacity: int, precision: str = "ieee") -> list[Launch]:
-    """The launches of one run of a plan. Raises NotImplementedError for an op without a GPU kernel."""
+    """The launches of one run of a plan. Raises NotImplementedError for an op without a GPU kernel, OverflowError for sizes
+    beyond what kernels count to."""
+    for b in plan.buffers.values():
+        if b.layout == "weight" and b.elements(0) + b.shape[1] * PITCH >= 2**31:
+            raise OverflowError(f"{b.name}: expected fewer than 2**31 weights on the GPU, got {b.elements(0)}")
     emit = Emitter(capacity, precision if plan.dtype == "float32" else "ieee")
     operands = {b.name: Operand(b.name, b.dtype, tuple(map(size_of, b.shape))) for b in plan.buffers.values()}
     for group in _order(plan):

@@ -8,12 +8,14 @@ from .adam_cuda import adam_arguments, adam_step
 from .elementary_cuda import erf, exp, expm1, extent, is_whole, sigmoid, softplus, tanh
 from .launches import Emitter, Operand, Table, device_function, divide_up, tl, triton_kernel
 
-# (rows, columns, k) of a tile, by the shape of the weight alone: a small layer is cut finer, so that it fills the device.
-_SMALL, _LARGE = (16, 32, 64), (64, 64, 32)
+# (rows, columns, k) of a tile, by the shape of the weight and its dtype: a small layer is cut finer, so that it fills the
+# device; numbers of 64 bits take twice the registers.
+_SMALL, _LARGE = (16, 32, 64), {"float32": (64, 64, 32), "float64": (32, 64, 16)}
+_WEIGHT = {"float32": (32, 32, 32), "float64": (32, 32, 16)}
 
 
-def _tile(out: int, inputs: int) -> tuple[int, int, int]:
-    return _LARGE if out >= 1024 and inputs >= 1024 else _SMALL
+def _tile(w: Operand) -> tuple[int, int, int]:
+    return _LARGE[w.dtype] if min(w.dims[0][0], w.dims[1][0]) >= 1024 else _SMALL
 
 
 @device_function
@@ -42,7 +44,7 @@ def derivative(y, x, ACTIVATION: tl.constexpr):
     if ACTIVATION == "relu":
         d = tl.where(y > 0, 1.0, 0.0)
     elif ACTIVATION == "leaky_relu":
-        d = tl.where(y > 0, 1.0, 0.01)
+        d = tl.where(y > 0, 1.0, tl.full(y.shape, 0.01, y.dtype))  # a number alone would be float32
     elif ACTIVATION == "tanh":
         d = (1.0 - y) * (1.0 + y)
     elif ACTIVATION == "sigmoid":
@@ -57,14 +59,22 @@ def derivative(y, x, ACTIVATION: tl.constexpr):
     return d
 
 
+@device_function
+def output_tile(columns, M: tl.constexpr, N: tl.constexpr):
+    """The rows (M,), int64, and the columns (N,) that this program makes. Tiles lie in one dimension of the grid, side by
+    side first: in the others there is no room for many rows."""
+    across, tile = (columns + N - 1) // N, tl.program_id(0)
+    return (tile // across).to(tl.int64) * M + tl.arange(0, M), tile % across * N + tl.arange(0, N)
+
+
 @triton_kernel
 def linear_forward_tile(
     clock, y, before, x, w, r, o, i, pitch,
     ACTIVATION: tl.constexpr, PRECISION: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """y[r, o] = activation(x[r, i] w + bias); before: the sums."""
-    rows = extent(clock, r)
-    m, n, k = tl.program_id(1) * M + tl.arange(0, M), tl.program_id(0) * N + tl.arange(0, N), tl.arange(0, K)
+    rows, k = extent(clock, r), tl.arange(0, K)
+    m, n = output_tile(o, M, N)
     inside = (m < rows)[:, None] & (n < o)[None, :]
     sums = tl.zeros((M, N), x.dtype.element_ty) + tl.load(w + i * pitch + n, mask=n < o, other=0.0)[None, :]
     for begin in range(0, i, K):
@@ -83,8 +93,8 @@ def linear_backward_input_tile(
     ACTIVATION: tl.constexpr, PRECISION: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """dx[r, i] = dy[r, o] w' times the derivative of the activation below."""
-    rows = extent(clock, r)
-    m, n, k = tl.program_id(1) * M + tl.arange(0, M), tl.program_id(0) * N + tl.arange(0, N), tl.arange(0, K)
+    rows, k = extent(clock, r), tl.arange(0, K)
+    m, n = output_tile(i, M, N)
     inside = (m < rows)[:, None] & (n < i)[None, :]
     d = tl.zeros((M, N), dy.dtype.element_ty)
     for begin in range(0, o, K):
@@ -108,9 +118,10 @@ def gradient_tile(dy, x, rows, o, i, m, n, PRECISION: tl.constexpr, M: tl.conste
     sums = tl.zeros((M, N), dy.dtype.element_ty)
     for begin in range(0, rows, K):
         row = begin + k
-        a = tl.load(x + row[None, :] * i + m[:, None], (row < rows)[None, :] & (m < i)[:, None], other=0.0)
+        place = row.to(tl.int64)
+        a = tl.load(x + place[None, :] * i + m[:, None], (row < rows)[None, :] & (m < i)[:, None], other=0.0)
         a = tl.where((m == i)[:, None], 1.0, a).to(a.dtype)
-        b = tl.load(dy + row[:, None] * o + n[None, :], (row < rows)[:, None] & (n < o)[None, :], other=0.0)
+        b = tl.load(dy + place[:, None] * o + n[None, :], (row < rows)[:, None] & (n < o)[None, :], other=0.0)
         sums = tl.dot(a, b, sums, input_precision=PRECISION, out_dtype=sums.dtype)
     return sums
 
@@ -168,9 +179,9 @@ def linear_backward_update_tile(
 def linear_forward(emit: Emitter, y: Operand, before: Operand | None, x: Operand, w: Operand, *, activation: str) -> None:
     """Tiles of y."""
     out, inputs = w.dims[0][0], w.dims[1][0]
-    m, n, k = _tile(out, inputs)
+    m, n, k = _tile(w)
     emit(
-        linear_forward_tile, divide_up(out, n), divide_up(emit.most(x.size(0)), m), y=y, before=before, x=x, w=w,
+        linear_forward_tile, divide_up(out, n) * divide_up(emit.most(x.size(0)), m), y=y, before=before, x=x, w=w,
         r=x.size(0), o=out, i=inputs, pitch=w.pitch, ACTIVATION=activation, PRECISION=emit.precision, M=m, N=n, K=k,
     )  # fmt: skip
 
@@ -180,21 +191,18 @@ def linear_backward_input(
 ) -> None:
     """Tiles of dx."""
     out, inputs = w.dims[0][0], w.dims[1][0]
-    m, n, k = _tile(out, inputs)
+    m, n, k = _tile(w)
     emit(
-        linear_backward_input_tile, divide_up(inputs, n), divide_up(emit.most(dy.size(0)), m), dx=dx, dy=dy, w=w, x=x,
+        linear_backward_input_tile, divide_up(inputs, n) * divide_up(emit.most(dy.size(0)), m), dx=dx, dy=dy, w=w, x=x,
         before=before, r=dy.size(0), o=out, i=inputs, pitch=w.pitch, ACTIVATION=activation, PRECISION=emit.precision,
         M=m, N=n, K=k,
     )  # fmt: skip
 
 
-_WEIGHT_TILE = (32, 32, 32)
-
-
 def linear_backward_weight(emit: Emitter, dw: Operand, dy: Operand, x: Operand, *, accumulate: bool) -> None:
     """Tiles of dw."""
     out, inputs = dw.dims[0][0], dw.dims[1][0]
-    m, n, k = _WEIGHT_TILE
+    m, n, k = _WEIGHT[dw.dtype]
     emit(
         linear_backward_weight_tile, divide_up(inputs + 1, m), divide_up(dw.pitch, n), dw=dw, dy=dy, x=x, r=x.size(0),
         o=out, i=inputs, pitch=dw.pitch, ACCUMULATE=accumulate, PRECISION=emit.precision, M=m, N=n, K=k,
@@ -203,7 +211,7 @@ def linear_backward_weight(emit: Emitter, dw: Operand, dy: Operand, x: Operand, 
 
 def linear_backward_update(emit: Emitter, layers: list[dict[str, Any]]) -> None:
     """Tiles of all the layers in one launch."""
-    m, n, k = _WEIGHT_TILE
+    m, n, k = _WEIGHT[layers[0]["w"].dtype]
     rows, first = [], 0
     for a in layers:
         w = a["w"]

@@ -13,7 +13,7 @@ _SHARES = 256  # of the rows, at most
 _ELEMENTS = 8192  # that a program of 256 threads adds up
 
 
-def tile_of(features: int) -> int:
+def side_of(features: int) -> int:
     """The rows and columns of a tile of a Gram matrix."""
     return 16 if features <= 16 else 32 if features <= 32 else 64
 
@@ -25,7 +25,7 @@ def threads_of(tile: int) -> int:
 
 def shares_of(features: int) -> int:
     """Into how many shares the rows are cut, a power of two."""
-    across = divide_up(features, tile_of(features))
+    across = divide_up(features, side_of(features))
     return min(_SHARES, 1 << max(1, 2 * _PROGRAMS // (across * (across + 1))).bit_length() - 1)
 
 
@@ -168,7 +168,9 @@ def moments_forward(
 ) -> None:
     """Shares of the rows, then columns, tiles of the shares, and elements."""
     r, f = x.size(0), x.dims[1][0]
-    tile, shares = tile_of(f), shares_of(f)
+    if f * f >= 2**31:
+        raise OverflowError(f"moments_forward: expected at most 46340 features on the GPU, got {f}")
+    tile, shares = side_of(f), shares_of(f)
     used, across, block = min(shares, divide_up(emit.most(r), RUN)), divide_up(f, tile), _ELEMENTS // shares
     columns = min(block, 256)
     sums, counts, parts = emit.scratch(used * f), emit.scratch(used), emit.scratch(used * f * f)

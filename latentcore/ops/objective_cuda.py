@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .elementary_cuda import extent, is_whole
 from .launches import ITERATION, NOT_FINITE, STATUS, Emitter, Operand, device_function, divide_up, tl, triton_kernel
-from .tiles_cuda import BLOCK, WHOLE, places, sum_of, tile_of
+from .tiles_cuda import BLOCK, WHOLE, block, piece, sum_of, tile_of
 
 _PLACES = (ITERATION, STATUS, NOT_FINITE)
 _ITERATION, _STATUS, _NOT_FINITE = map(tl.constexpr, _PLACES) if tl else _PLACES
@@ -47,13 +47,11 @@ def objective_forward_row(clock, metrics, recon, kl_dim, bound, beta, n, latent,
 @triton_kernel
 def score_forward_rows(clock, score, recon, kl, r, samples, M: tl.constexpr, W: tl.constexpr):
     """Minus the mean of a row's samples, less its kl."""
-    m = tl.program_id(0) * M + tl.arange(0, M)
-    inside = m < extent(clock, r)
+    m, inside = block(extent(clock, r), M)
     total = tl.zeros((M, W), tl.float64)
     for begin in range(0, samples, W):
-        sample = begin + tl.arange(0, W)
-        mask = inside[:, None] & (sample < samples)[None, :]
-        total += tl.load(recon + places(m, sample, samples), mask, other=0.0)
+        mask, place = piece(m, inside, begin + tl.arange(0, W), samples)
+        total += tl.load(recon + place, mask, other=0.0)
     value = -tl.sum(total, 1) / samples
     if kl is not None:
         value -= tl.load(kl + m, inside, other=0.0)

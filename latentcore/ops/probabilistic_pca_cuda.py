@@ -6,7 +6,7 @@ import math
 
 from .elementary_cuda import extent
 from .launches import Emitter, Operand, divide_up, tl, triton_kernel
-from .tiles_cuda import places, tile_of
+from .tiles_cuda import block, piece, tile_of
 
 
 @triton_kernel
@@ -14,14 +14,13 @@ def probabilistic_pca_forward_rows(
     clock, loglik, xc, xr, z, variance, noise, r, f, k, constant, NOISY: tl.constexpr, M: tl.constexpr, W: tl.constexpr
 ):  # fmt: skip
     """Whole rows, in float64. constant: f log 2 pi. NOISY: there are directions outside the components."""
-    m = tl.program_id(0) * M + tl.arange(0, M)
-    inside = m < extent(clock, r)
+    m, inside = block(extent(clock, r), M)
     logs = tl.zeros((W,), tl.float64)
     codes = tl.zeros((M, W), tl.float64)
     for begin in range(0, k, W):
         j = begin + tl.arange(0, W)
-        mask = inside[:, None] & (j < k)[None, :]
-        v = tl.load(z + places(m, j, k), mask, other=0.0).to(tl.float64)
+        mask, place = piece(m, inside, j, k)
+        v = tl.load(z + place, mask, other=0.0).to(tl.float64)
         by = tl.load(variance + j, j < k, other=1.0)
         codes += v * v / by[None, :]
         logs += tl.log(by)  # in float64 good to the last place on a GPU too, and knows 0
@@ -29,9 +28,7 @@ def probabilistic_pca_forward_rows(
     if NOISY:
         residuals = tl.zeros((M, W), tl.float64)
         for begin in range(0, f, W):
-            j = begin + tl.arange(0, W)
-            mask = inside[:, None] & (j < f)[None, :]
-            place = places(m, j, f)
+            mask, place = piece(m, inside, begin + tl.arange(0, W), f)
             d = tl.zeros((M, W), tl.float64)
             if xc is not None:
                 d += tl.load(xc + place, mask, other=0.0).to(tl.float64)

@@ -21,11 +21,11 @@ from .jacobi_cuda import (
     int32,
     kernels_of,
     opponents,
-    power_of_two,
     rotate,
     rotation,
     size_of,
     total,
+    unit_scale,
 )  # fmt: skip
 from .launches import ROWS, Emitter, Operand
 from .svd import NOT_CONVERGED, NOT_FINITE
@@ -265,7 +265,7 @@ def _make(size, real, eps, tiny, huge):
                 for i in range(groups):
                     if norms[i] > most:
                         most = norms[i]
-                scale = power_of_two(most, one) if most >= small else one
+                scale = unit_scale(most, one) if most >= small else one
                 for e in range(t, long * k, threads):
                     value = a[base + e]
                     work[spot + e] = value * scale if abs(value) >= small else zero

@@ -47,6 +47,19 @@ def places(m, j, width):
 
 
 @device_function
+def block(rows, M: tl.constexpr):
+    """The rows (M,) of this program, and which of them there are."""
+    m = tl.program_id(0) * M + tl.arange(0, M)
+    return m, m < rows
+
+
+@device_function
+def piece(m, here, j, width):
+    """Of the rows m that are `here` and the columns j: which elements lie in a matrix width wide, and where in it."""
+    return here[:, None] & (j < width)[None, :], places(m, j, width)
+
+
+@device_function
 def sum_of(values, n, BLOCK: tl.constexpr):
     """The sum of n float64 numbers, by one program."""
     total = tl.zeros((BLOCK,), tl.float64)

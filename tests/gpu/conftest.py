@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))  # cases, numerics, and the cases of each op
 
 from kernels import ON_GPU, the_backend
+from place import Place
+
+from latentcore import backends, linalg
+from latentcore.backends.cuda import CudaBackend
 
 REQUIRED = os.environ.get("LATENTCORE_REQUIRE_CUDA") == "1"
 _interpreted: set[str] = set()  # tests that would run on a GPU if there were one
@@ -24,6 +29,27 @@ _variants: Counter[str] = Counter()
 @pytest.fixture(scope="session")
 def backend():
     return the_backend()
+
+
+@pytest.fixture(scope="module")
+def place(backend: CudaBackend) -> Iterator[Place]:
+    """On a GPU its own arrays, else such as behave like them."""
+    if not ON_GPU:
+        from strict import StrictDevice
+
+        backend = CudaBackend(StrictDevice())
+    before = dict(backends._BACKENDS)
+    backends._BACKENDS["cuda"] = backend
+    yield Place(backend.device)
+    backends._BACKENDS.clear()
+    backends._BACKENDS.update(before)
+    linalg._solver.cache_clear()
+
+
+@pytest.fixture
+def few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Moments are bound for few rows: the interpreter goes through all that a plan is bound for."""
+    monkeypatch.setattr("latentcore.models.moments._MOST", 8)
 
 
 @pytest.fixture(scope="session")

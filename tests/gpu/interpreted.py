@@ -39,6 +39,9 @@ def _dot(builder: Any, a: Any, b: Any, sums: Any, precision: Any, imprecise: Any
 
 
 interpreter.InterpreterBuilder.create_dot = _dot
+# Of a number and NaN a GPU takes the number, unless it is told otherwise.
+interpreter.InterpreterBuilder.create_minnumf = lambda self, a, b: self.binary_op(a, b, np.fmin)
+interpreter.InterpreterBuilder.create_maxnumf = lambda self, a, b: self.binary_op(a, b, np.fmax)
 
 
 class Pointer:
@@ -83,8 +86,14 @@ class InterpretedDevice:
     def take(self, value: Any) -> Any:
         return value if self.owns(value) else None
 
+    def number(self) -> int:
+        return 0
+
     def stream(self) -> int:
         return 0
+
+    def wait(self) -> None:
+        pass
 
     def solving(self) -> AbstractContextManager[Any]:
         return nullcontext()
@@ -110,7 +119,7 @@ class InterpretedDevice:
     def read(self, array: np.ndarray) -> np.ndarray:
         return array.copy()
 
-    def record(self, launches: Sequence[Launch], arrays: Arrays, often: bool) -> Callable[[], None]:
+    def record(self, launches: Sequence[Launch], arrays: Arrays, whole: bool) -> Callable[[], None]:
         def run() -> None:
             for launch in launches:
                 (_triton if launch.kernel.language == "triton" else _numba)(self, launch, arrays)

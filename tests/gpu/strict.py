@@ -108,6 +108,6 @@ class StrictDevice(InterpretedDevice):
         assert self.owns(array)
         return np.array(np.asarray(array))
 
-    def record(self, launches: Sequence[Launch], arrays: Arrays, often: bool) -> Callable[[], None]:
+    def record(self, launches: Sequence[Launch], arrays: Arrays, whole: bool) -> Callable[[], None]:
         assert all(self.owns(array) for array in arrays.values())
-        return super().record(launches, {name: np.asarray(array) for name, array in arrays.items()}, often)
+        return super().record(launches, {name: np.asarray(array) for name, array in arrays.items()}, whole)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import os
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 
 import pytest
-from cases import DTYPES
 from examine import declared, examine
-from kernels import SPARE, plan_of
+from variants import cases, variants
 
-from latentcore.backends.binaries import Shipment, ship, variant_of
+from latentcore.backends.binaries import Shipment, ship
 from latentcore.kernels import common_plans, variants_of
-from latentcore.ops.launches import launches_of
+from latentcore.ops import OPS
 
 ARCHS = 80, 90
 
@@ -69,21 +66,8 @@ BUDGETS = {
 }
 
 
-def _variants():
-    """By the names of kernels, all that the cases and the common models launch."""
-    found = {}
-    for path in sorted(Path(__file__).parent.glob("test_*_kernels.py")):
-        for case in importlib.import_module(path.stem).CASES:
-            for dtype in DTYPES:
-                found |= dict.fromkeys(map(variant_of, launches_of(plan_of(case, dtype), case.rows + SPARE)))
-    found |= dict.fromkeys(variants_of(common_plans()))
-    by_name = {}
-    for variant in found:
-        by_name.setdefault(variant.kernel.name, []).append(variant)
-    return by_name
-
-
-VARIANTS = _variants()
+VARIANTS = variants()
+KINDS = {"*fp32", "*fp64", "*i64", "*u32", "i32", "fp64", "absent"}
 
 
 @pytest.fixture(scope="session")
@@ -94,8 +78,17 @@ def taken():
         return dict(zip(work, pool.map(examine, *zip(*work))))
 
 
+def test_every_op_has_cases():
+    assert {case.op for case in cases()} == OPS.keys()
+
+
 def test_every_kernel_has_a_budget():
     assert VARIANTS.keys() == BUDGETS.keys()
+
+
+def test_scalars_are_int32_and_float64():
+    """No kernel takes a float32 by value: whoever packs arguments need not know of any."""
+    assert {kind for some in VARIANTS.values() for variant in some for _, kind in variant.signature} == KINDS
 
 
 @pytest.mark.parametrize("arch", ARCHS)
