@@ -8,14 +8,15 @@ from .adam_cuda import adam_arguments, adam_step
 from .elementary_cuda import erf, exp, expm1, extent, is_whole, sigmoid, softplus, tanh
 from .launches import Emitter, Operand, Table, device_function, divide_up, tl, triton_kernel
 
-# (rows, columns, k) of a tile, by the shape of the weight and its dtype: a small layer is cut finer, so that it fills the
-# device; numbers of 64 bits take twice the registers.
-_SMALL, _LARGE = (16, 32, 64), {"float32": (64, 64, 32), "float64": (32, 64, 16)}
+# Rows, columns and k of a tile, and its threads, by the shape of the weight and its dtype: a small layer is cut finer, so
+# that it fills the device; numbers of 64 bits take twice the registers.
+_SMALL = {"float32": (16, 32, 64, 128), "float64": (16, 32, 16, 128)}
+_LARGE = {"float32": (64, 64, 32, 256), "float64": (32, 64, 16, 128)}
 _WEIGHT = {"float32": (32, 32, 32), "float64": (32, 32, 16)}
 
 
-def _tile(w: Operand) -> tuple[int, int, int]:
-    return _LARGE[w.dtype] if min(w.dims[0][0], w.dims[1][0]) >= 1024 else _SMALL
+def _tile(w: Operand) -> tuple[int, int, int, int]:
+    return (_LARGE if min(w.dims[0][0], w.dims[1][0]) >= 1024 else _SMALL)[w.dtype]
 
 
 @device_function
@@ -179,10 +180,11 @@ def linear_backward_update_tile(
 def linear_forward(emit: Emitter, y: Operand, before: Operand | None, x: Operand, w: Operand, *, activation: str) -> None:
     """Tiles of y."""
     out, inputs = w.dims[0][0], w.dims[1][0]
-    m, n, k = _tile(w)
+    m, n, k, threads = _tile(w)
     emit(
-        linear_forward_tile, divide_up(out, n) * divide_up(emit.most(x.size(0)), m), y=y, before=before, x=x, w=w,
-        r=x.size(0), o=out, i=inputs, pitch=w.pitch, ACTIVATION=activation, PRECISION=emit.precision, M=m, N=n, K=k,
+        linear_forward_tile, divide_up(out, n) * divide_up(emit.most(x.size(0)), m), threads=threads, y=y, before=before,
+        x=x, w=w, r=x.size(0), o=out, i=inputs, pitch=w.pitch, ACTIVATION=activation, PRECISION=emit.precision,
+        M=m, N=n, K=k,
     )  # fmt: skip
 
 
@@ -191,11 +193,11 @@ def linear_backward_input(
 ) -> None:
     """Tiles of dx."""
     out, inputs = w.dims[0][0], w.dims[1][0]
-    m, n, k = _tile(w)
+    m, n, k, threads = _tile(w)
     emit(
-        linear_backward_input_tile, divide_up(inputs, n) * divide_up(emit.most(dy.size(0)), m), dx=dx, dy=dy, w=w, x=x,
-        before=before, r=dy.size(0), o=out, i=inputs, pitch=w.pitch, ACTIVATION=activation, PRECISION=emit.precision,
-        M=m, N=n, K=k,
+        linear_backward_input_tile, divide_up(inputs, n) * divide_up(emit.most(dy.size(0)), m), threads=threads, dx=dx,
+        dy=dy, w=w, x=x, before=before, r=dy.size(0), o=out, i=inputs, pitch=w.pitch, ACTIVATION=activation,
+        PRECISION=emit.precision, M=m, N=n, K=k,
     )  # fmt: skip
 
 

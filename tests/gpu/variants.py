@@ -39,9 +39,12 @@ def wide_layers() -> Iterator[Case]:
 def variants() -> dict[str, list[Variant]]:
     """By the names of kernels, all that these launch."""
     found: dict[Variant, None] = {}
-    for case in [*cases(), *wide_layers()]:
+    wide, precisions = list(wide_layers()), {"float32": ("ieee", "tf32"), "float64": ("ieee",)}
+    for case in [*cases(), *wide]:
         for dtype in DTYPES:
-            found |= dict.fromkeys(map(variant_of, launches_of(plan_of(case, dtype), case.rows + SPARE)))
+            for precision in precisions[dtype] if case in wide else ("ieee",):
+                launches = launches_of(plan_of(case, dtype), case.rows + SPARE, precision)
+                found |= dict.fromkeys(map(variant_of, launches))
     found |= dict.fromkeys(variants_of(common_plans()))
     by_name: dict[str, list[Variant]] = {}
     for variant in found:
