@@ -59,7 +59,7 @@ sanitize:
 	@# The runtime of g++ 12 now and then fails to map its own memory where addresses are random: not a finding, run again.
 	for attempt in 1 2 3; do \
 	    LD_PRELOAD="$$($(CXX) -print-file-name=libtsan.so)" setarch -R \
-	        .venv-thread/bin/python -m pytest --capture=sys tests/test_pool.py > build/thread.log 2>&1 && status=0 || status=$$?; \
+	        .venv-thread/bin/python -m pytest --capture=sys tests/test_pool.py tests/test_clones.py > build/thread.log 2>&1 && status=0 || status=$$?; \
 	    cat build/thread.log; \
 	    if [ $$status = 0 ] || ! grep -q "ThreadSanitizer failed to allocate" build/thread.log; then exit $$status; fi; \
 	done; exit 1
