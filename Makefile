@@ -39,6 +39,8 @@ lint: $(VENV)/.lint
 	$(BIN)/mypy
 	CMAKE_ARGS=-DLATENTCORE_WERROR=ON SKBUILD_BUILD_DIR=build/lint \
 	    $(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/lint .
+	$(BIN)/cmake -S . -B build/lint-library -DLATENTCORE_WERROR=ON > /dev/null
+	$(BIN)/cmake --build build/lint-library --target core
 	@# An object of one instruction set defines symbols that name its namespace alone: the linker merges the copies of any
 	@# other inline function, and AVX-512 code would run on a processor that has none.
 	@for isa in $$(cd build/lint/CMakeFiles && ls -d ops_*.dir | sed 's/ops_\(.*\).dir/\1/'); do \

@@ -173,6 +173,7 @@ struct lc_function {
 
   lc_function(std::shared_ptr<const lc::Snapshot> snapshot, const char* set, int64_t batch, int threads)
       : bound(std::move(snapshot), set, batch, threads, lc::physical_memory()), signature(bound.plan()) {}
+  explicit lc_function(const lc::ModelFunction& other) : bound(other), signature(bound.plan()) {}
 };
 
 namespace {
@@ -209,10 +210,19 @@ std::shared_ptr<const lc::Snapshot> snapshot_of(const lc_model& model, const cha
     for (const lc::FilePlan& each : plans) names += (names.empty() ? "'" : ", '") + each.name + "'";
     throw Failure(LC_ERROR_ARGUMENT, "name: expected one of " + names + ", got '" + std::string(name) + "'");
   }
+  const auto made = [&](bool is_double, lc::Storage storage) {
+    return std::make_shared<const lc::Snapshot>(model.file, *plan, is_double, storage);
+  };
   const std::string kind = weights ? weights : plan->is_double ? "float64" : "float32";
-  if (kind != "float32" && kind != "float64")
-    throw Failure(LC_ERROR_ARGUMENT, "weights: expected 'float32' or 'float64', got '" + std::string(weights) + "'");
-  return std::make_shared<const lc::Snapshot>(model.file, *plan, kind == "float64", lc::Storage::kFull);
+  if (kind == "float32")
+    return made(false, lc::Storage::kFull);
+  if (kind == "float64")
+    return made(true, lc::Storage::kFull);
+  if (kind == "float16")
+    return made(false, lc::Storage::kFloat16);
+  if (kind == "int8")
+    return made(false, lc::Storage::kInt8);
+  throw Failure(LC_ERROR_ARGUMENT, "weights: expected 'float32', 'float64', 'float16' or 'int8', got '" + kind + "'");
 }
 
 }  // namespace
@@ -321,8 +331,7 @@ lc_status lc_function_clone(const lc_function* function, lc_function** clone, lc
   return guarded(error, [&] {
     expect(clone, "clone", "where to put a function");
     expect(function, "function", "a function");
-    const lc::ModelFunction& bound = function->bound;
-    *clone = new lc_function(bound.snapshot(), bound.instruction_set(), bound.batch(), bound.threads());
+    *clone = new lc_function(function->bound);
   });
 }
 

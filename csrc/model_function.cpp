@@ -4,19 +4,21 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <limits>
 #include <new>
 #include <stdexcept>
+#include <type_traits>
 #include <utility>
+
+#include "signature.h"
 
 namespace lc {
 namespace {
 
 constexpr int64_t kLine = 64;
 constexpr int64_t kMostForExample = int64_t{1} << 30;
-constexpr char kLinear[] = "linear_forward";
 
 // The array of a state in the dtype of the plan: as it lies in the file, or what `converted` then holds.
 template <class T>
@@ -29,7 +31,7 @@ const T* array_of(const Tensor& tensor, std::vector<T>& converted) {
   converted.resize(static_cast<size_t>(tensor.elements));
   for (int64_t i = 0; i < tensor.elements; ++i) {
     if (!is_double && std::abs(from[i]) > static_cast<Other>(std::numeric_limits<float>::max()))
-      throw std::invalid_argument("weights: " + tensor.name + ": expected finite numbers in float32");
+      throw std::invalid_argument("expected finite numbers in float32");
     converted[static_cast<size_t>(i)] = static_cast<T>(from[i]);
   }
   return converted.data();
@@ -50,7 +52,7 @@ void copy_state(const ModelFile& file, const FileBuffer& b, Storage storage, voi
   pack_weight(storage, from, b.transposed ? 1 : in, b.transposed ? out : 1, array(b.bias, converted_bias), out, in, to);
 }
 
-// Bytes of all that a run of so many rows moves; more than `most` throws std::bad_alloc.
+// What a buffer takes in a run of so many rows. Throws std::bad_alloc for more than `most`.
 int64_t bytes_of(const FileBuffer& b, int64_t rows, int64_t most) {
   int64_t bytes;
   if (__builtin_mul_overflow(b.row_bytes, rows, &bytes) || __builtin_add_overflow(bytes, b.fixed_bytes, &bytes) ||
@@ -60,24 +62,50 @@ int64_t bytes_of(const FileBuffer& b, int64_t rows, int64_t most) {
 }
 
 char* allocate(int64_t bytes) {
+  if (bytes > physical_memory())
+    throw std::bad_alloc();
   auto* p = static_cast<char*>(std::aligned_alloc(kLine, static_cast<size_t>(round_up(std::max(bytes, kLine), kLine))));
   if (!p)
     throw std::bad_alloc();
   return p;
 }
 
-// The dtype of every buffer that has no dtype of its own.
+// Gives a plan another dtype: to every buffer that no op wants in a dtype of its own.
 void retype(FilePlan& plan, bool is_double) {
   if (plan.is_double == is_double)
     return;
-  const Type from = plan.is_double ? Type::kFloat64 : Type::kFloat32, to = is_double ? Type::kFloat64 : Type::kFloat32;
-  for (FileBuffer& b : plan.buffers)
-    if (b.type == from) {
-      b.row_bytes = b.row_bytes / type_bytes(from) * type_bytes(to);
-      b.fixed_bytes = b.fixed_bytes / type_bytes(from) * type_bytes(to);
+  std::vector<bool> fixed(plan.buffers.size());
+  for (const FileCall& call : plan.calls) {
+    const Signature& signature = *find_signature(call.op);
+    for (size_t i = 0; i < call.arguments.size(); ++i)
+      if (call.arguments[i] >= 0 && !signature.dtype(i).empty())
+        fixed[static_cast<size_t>(call.arguments[i])] = true;
+  }
+  for (size_t i = 0; i < plan.buffers.size(); ++i)
+    if (!fixed[i]) {
+      FileBuffer& b = plan.buffers[i];
+      const Type to = is_double ? Type::kFloat64 : Type::kFloat32;
+      b.row_bytes = b.row_bytes / type_bytes(b.type) * type_bytes(to);
+      b.fixed_bytes = b.fixed_bytes / type_bytes(b.type) * type_bytes(to);
       b.type = to;
     }
   plan.is_double = is_double;
+}
+
+// Names the ops for the storage of their weights: compressed, where linear layers alone read them.
+std::vector<Storage> store(FilePlan& plan, Storage storage) {
+  std::vector<Storage> kept(plan.buffers.size(), storage);
+  const auto is_linear = [](const FileCall& call) { return call.op == forward_op(Storage::kFull); };
+  for (const FileCall& call : plan.calls)
+    for (const int a : call.arguments)
+      if (a >= 0 && !is_linear(call))
+        kept[static_cast<size_t>(a)] = Storage::kFull;
+  for (FileCall& call : plan.calls)
+    if (is_linear(call))
+      for (const int a : call.arguments)
+        if (a >= 0 && plan.buffers[static_cast<size_t>(a)].is_weight)
+          call.op = forward_op(kept[static_cast<size_t>(a)]);
+  return kept;
 }
 
 }  // namespace
@@ -87,13 +115,9 @@ void Snapshot::Free::operator()(char* p) const {
 }
 
 Snapshot::Snapshot(const ModelFile& file, const FilePlan& plan, bool is_double, Storage storage)
-    : plan_(plan), storage_(plan.buffers.size(), storage), offsets_(plan.buffers.size()) {
+    : plan_(plan), offsets_(plan.buffers.size()) {
   retype(plan_, is_double);
-  for (const FileCall& call : plan_.calls)
-    if (call.op != kLinear)
-      for (const int a : call.arguments)
-        if (a >= 0)
-          storage_[static_cast<size_t>(a)] = Storage::kFull;
+  const std::vector<Storage> kept = store(plan_, storage);
   int64_t total = 0;
   for (size_t i = 0; i < plan_.buffers.size(); ++i) {
     const FileBuffer& b = plan_.buffers[i];
@@ -101,45 +125,57 @@ Snapshot::Snapshot(const ModelFile& file, const FilePlan& plan, bool is_double, 
       continue;
     for (const Size& dim : b.shape) widest_ = std::max(widest_, dim.value);
     offsets_[i] = total;
-    total += round_up(
-        b.is_weight ? weight_bytes(storage_[i], is_double, b.shape[0].value, b.shape[1].value) : b.fixed_bytes, kLine);
+    total += round_up(b.is_weight ? weight_bytes(kept[i], is_double, b.shape[0].value, b.shape[1].value)
+                                  : file.tensors[static_cast<size_t>(b.tensor)].elements * type_bytes(b.type),
+                      kLine);
   }
   memory_.reset(allocate(total));
   for (size_t i = 0; i < plan_.buffers.size(); ++i) {
     const FileBuffer& b = plan_.buffers[i];
-    if (b.role == Role::kState)
-      b.type == Type::kFloat64 ? copy_state<double>(file, b, storage_[i], state(i))
-                               : copy_state<float>(file, b, storage_[i], state(i));
+    if (b.role != Role::kState)
+      continue;
+    try {
+      b.type == Type::kFloat64 ? copy_state<double>(file, b, kept[i], state(i))
+                               : copy_state<float>(file, b, kept[i], state(i));
+    } catch (const std::invalid_argument& error) {
+      throw std::invalid_argument("weights: " + b.name + ": " + error.what());
+    }
   }
 }
 
 ModelFunction::ModelFunction(std::shared_ptr<const Snapshot> snapshot, const char* instruction_set, int64_t batch,
                              int threads, int64_t most)
-    : snapshot_(std::move(snapshot)), threads_(threads), bound_(instruction_set, plan().is_double, batch, threads) {
-  int64_t left = most;
+    : snapshot_(std::move(snapshot)), bound_(instruction_set, plan().is_double, batch, threads) {
   for (size_t i = 0; i < plan().buffers.size(); ++i) {
     const FileBuffer& b = plan().buffers[i];
     if (b.role == Role::kState) {
-      bound_.set_buffer(bound_.add_external(), snapshot_->state(i));
-    } else {
-      const int64_t bytes = bytes_of(b, batch, left);
-      left -= bytes;
-      b.role == Role::kTemporary ? bound_.add_temporary(bytes) : bound_.add_external();
+      bound_.add_held(snapshot_->state(i));
+      continue;
     }
+    const int64_t bytes = bytes_of(b, batch, most);
+    most -= bytes;
+    b.role == Role::kTemporary ? bound_.add_temporary(bytes) : bound_.add_external();
   }
   for (const FileCall& call : plan().calls) bound_.add_call(call.op, call.arguments, call.sizes, call.options);
   bound_.finish();
+  warm_up();
+}
 
-  // A run over zeros: pages are mapped and threads started here, not in the first call that cannot wait.
-  const auto& port = plan().buffers;
-  const auto zeros = [&](int i) {
-    return std::vector<char>(static_cast<size_t>(bytes_of(port[static_cast<size_t>(i)], batch, most)));
+ModelFunction::ModelFunction(const ModelFunction& other) : snapshot_(other.snapshot_), bound_(other.bound_) {
+  warm_up();
+}
+
+// A run over zeros: pages are mapped and threads started here, not in the first call that cannot wait.
+void ModelFunction::warm_up() {
+  const auto zeros = [&](int buffer) {
+    const FileBuffer& b = plan().buffers[static_cast<size_t>(buffer)];
+    return std::vector<char>(static_cast<size_t>(b.row_bytes * batch() + b.fixed_bytes));
   };
-  std::vector<char> input = zeros(plan().input);
+  const std::vector<char> input = zeros(plan().input);
   std::vector<std::vector<char>> made;
   std::vector<void*> outputs;
   for (const int i : plan().outputs) outputs.push_back(made.emplace_back(zeros(i)).data());
-  if (run(batch, input.data(), outputs.data()) != Outcome::kDone)
+  if (run(batch(), input.data(), outputs.data()) != Outcome::kDone)
     throw std::runtime_error(std::string(bound_.failed_op()) + ": a run over zeros failed");
 }
 

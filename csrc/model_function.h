@@ -30,7 +30,6 @@ class Snapshot {
     void operator()(char* p) const;
   };
   FilePlan plan_;
-  std::vector<Storage> storage_;  // of each buffer
   std::vector<int64_t> offsets_;
   int64_t widest_ = 1;
   std::unique_ptr<char, Free> memory_;
@@ -39,24 +38,26 @@ class Snapshot {
 class ModelFunction {
  public:
   // Lays out and touches the memory of its runs and starts their threads. Throws as BoundPlan does; std::bad_alloc
-  // where it would need more than `most` bytes beside its weights.
+  // where it would take more than `most` bytes beside its weights.
   ModelFunction(std::shared_ptr<const Snapshot> snapshot, const char* instruction_set, int64_t batch, int threads,
                 int64_t most);
+  // The same function again over the same weights. The other may be running.
+  ModelFunction(const ModelFunction& other);
+  ModelFunction& operator=(const ModelFunction&) = delete;
 
   enum class Outcome { kDone, kBusy, kFailed };
   // Up to `batch` rows. outputs: one for each of the plan's. One run at a time; another meanwhile returns kBusy. Throws
   // std::system_error if a thread is needed that cannot be started.
   Outcome run(int64_t rows, const void* input, void* const* outputs);
 
-  const std::shared_ptr<const Snapshot>& snapshot() const { return snapshot_; }
   const FilePlan& plan() const { return snapshot_->plan(); }
   const char* instruction_set() const { return bound_.set().name; }
   int64_t batch() const { return bound_.capacity(); }
-  int threads() const { return threads_; }
 
  private:
+  void warm_up();
+
   std::shared_ptr<const Snapshot> snapshot_;
-  int threads_;
   BoundPlan bound_;
   std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
 };

@@ -27,6 +27,8 @@ class Signature {
   const char *op, *text, *options;
   size_t arguments() const { return arguments_.size(); }
   size_t outputs() const { return outputs_; }  // the first so many arguments
+  // The dtype that an argument has in every plan; "": that of the plan.
+  const std::string& dtype(size_t argument) const { return arguments_[argument].dtype; }
 
   // The options of a call as its kernel takes them. Throws std::invalid_argument for what is none of them.
   std::vector<double> option_numbers(Json::Value given) const;
