@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_allocations import SHIM
 
 import latentcore as lc
 from latentcore import _core
@@ -310,3 +311,17 @@ def test_errors_under_valgrind(programs: Path, files: dict[str, tuple[Any, Path]
         pytest.skip("valgrind is not installed")
     strict = ["-q", "--leak-check=full", "--show-leak-kinds=all", "--errors-for-leak-kinds=all", "--error-exitcode=99"]
     assert run(VALGRIND, *strict, programs / "errors_latentcore", files["vae"][1], "decode") == ""
+
+
+@pytest.mark.parametrize("kind", ["vae", "learned", "whitened"])
+def test_runs_are_quiet(kind: str, programs: Path, files: dict[str, tuple[Any, Path]], tmp_path: Path) -> None:
+    if not sys.platform.startswith("linux"):
+        pytest.skip("Linux can forbid system calls")
+    run(CC, "-shared", "-fPIC", "-w", "-o", tmp_path / "shim.so", "-x", "c", "-", "-ldl", input=SHIM)
+    model, path = files[kind]
+    environment = {**os.environ, "LD_PRELOAD": str(tmp_path / "shim.so")}
+    done = subprocess.run([programs / "quiet", path], env=environment, capture_output=True, text=True, timeout=100)
+    if "__libc_" in done.stderr or done.returncode == 3:
+        pytest.skip("glibc and seccomp are needed")
+    assert done.stdout == f"{4 * len(model._functions())} functions, ran: 0 0 0 0 0 and on\n"
+    assert done.returncode == 0
