@@ -114,6 +114,7 @@ std::vector<std::tuple<std::string, std::string, std::string>> file_ops() {
 
 }  // namespace
 
+// A free-threaded Python turns its GIL on to import this: what adds to a plan under construction takes no lock.
 PYBIND11_MODULE(_core, m) {
   m.doc() = "The C++ core: bound plans.";
   m.attr("__version__") = LC_VERSION;

@@ -141,7 +141,9 @@ PyObject* run(const Function& f, PyObject* given, PyObject* out) {
   std::vector<py::object> views;
   const Array* x = array_of(f, given, f.input, nullptr, views);
   py::object result = outputs_of(f, out, x);
-  const BoundPlan::Hold hold(p);  // with the GIL too: a run in another thread may have given it up
+  // With the GIL too: a run in another thread may have given it up. Where Python has none this alone keeps runs apart,
+  // but not the caller's arrays from being resized meanwhile, which NumPy leaves to the caller.
+  const BoundPlan::Hold hold(p);
   for (size_t i = 0; i < f.outputs.size(); ++i) {
     PyObject* one = f.outputs.size() > 1 ? PyTuple_GET_ITEM(result.ptr(), static_cast<py::ssize_t>(i)) : result.ptr();
     p.set_buffer(f.outputs[i].index, array_of(f, one, f.outputs[i], x, views)->data);
