@@ -35,7 +35,7 @@ bench: $(VENV)/.bench
 lint: $(VENV)/.lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/clang-format --dry-run -Werror $$(find bench csrc -name '*.cpp' -o -name '*.h')
+	$(BIN)/clang-format --dry-run -Werror $$(find bench csrc examples tests -name '*.cpp' -o -name '*.h' -o -name '*.c')
 	$(BIN)/mypy
 	CMAKE_ARGS=-DLATENTCORE_WERROR=ON SKBUILD_BUILD_DIR=build/lint \
 	    $(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/lint .

@@ -20,6 +20,7 @@ from test_allocations import SHIM
 import latentcore as lc
 from latentcore import _core
 from latentcore.backends.cpu import CpuBackend
+from latentcore.io import read_model, write_model
 from latentcore.models.snapshot import WEIGHTS, Snapshot
 
 ROOT = Path(__file__).parents[1]
@@ -273,6 +274,42 @@ def test_threads_give_the_same_bits(c: Library, tmp_path: Path) -> None:
         (got,) = c.run(c.bind(opened, "decode", batch=64, threads=threads), z)
         assert got.tobytes() == want.tobytes()
     assert want.tobytes() == model.decode(z).tobytes()
+
+
+def test_a_batch_beyond_memory(c: Library, tmp_path: Path) -> None:
+    lc.save(lc.Autoencoder(1, (), random_state=0).initialize(60000), tmp_path / "wide")
+    opened = c.open(tmp_path / "wide")
+    with pytest.raises(ValueError, match="memory") as raised:
+        c.bind(opened, "decode", batch=2**31 - 1)
+    assert raised.value.args[0] == 4
+    c.core.lc_model_free(opened)
+
+
+@pytest.mark.parametrize("kind", ["vae", "whitened"])
+def test_the_example_is_recomputed(kind: str, c: Library, files: dict[str, tuple[Any, Path]], tmp_path: Path) -> None:
+    header, tensors = read_model(files[kind][1])
+    eps = np.finfo(tensors["golden:output"].dtype).eps
+    for change, sound in ((eps, True), (1e4 * eps, False)):
+        write_model(tmp_path / "changed", header, tensors | {"golden:output": tensors["golden:output"] + change})
+        if sound:
+            c.core.lc_model_free(c.open(tmp_path / "changed"))
+            continue
+        with pytest.raises(ValueError, match="changed: golden:output: the weights miss it by") as raised:
+            c.open(tmp_path / "changed")
+        assert raised.value.args[0] == 3
+
+
+def test_weights_beyond_float32(c: Library, tmp_path: Path) -> None:
+    model = lc.Autoencoder(2, (3,), dtype="float64", random_state=0).initialize(4)
+    model.set_parameters({name: array * 1e300 for name, array in model.parameters().items() if name == "decoder.1.weight"})
+    lc.save(model, tmp_path / "model")
+    opened = c.open(tmp_path / "model")
+    for weights in ("float32", "float16", "int8"):
+        with pytest.raises(ValueError, match=r"weights: decoder\.1: expected finite numbers in float32") as raised:
+            c.bind(opened, "decode", weights)
+        assert raised.value.args[0] == 1
+    c.core.lc_function_free(c.bind(opened, "encode", "float16"))
+    c.core.lc_model_free(opened)
 
 
 # ---- programs --------------------------------------------------------------------------------------------------------

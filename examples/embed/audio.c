@@ -1,5 +1,6 @@
-/* A decoder in an audio callback: audio MODEL [CALLS]. Each block of 64 frames at 48 kHz is made by one call, which must
- * return within 1.33 ms. Prints how long the calls took; ends with 1 if any of them, a million by default, was late. */
+/* A decoder in an audio callback: audio MODEL [CALLS]. Each block of 64 frames at 48 kHz is made by one call, which
+ * must return within 1.33 ms. Prints how long the calls took; ends with 1 if any of them, a million by default, was
+ * late. */
 #define _POSIX_C_SOURCE 200809L
 #include <latentcore.h>
 #include <math.h>
@@ -23,7 +24,8 @@ static int callback(synth* s, float* block) {
   s->phase += 1e-3f;
   for (size_t i = 0; i < s->latent; ++i) s->z[i] = sinf(s->phase * (float)(i + 1));
   void* outputs[] = {s->x};
-  if (lc_function_run(s->decode, 1, s->z, outputs)) return 1;
+  if (lc_function_run(s->decode, 1, s->z, outputs))
+    return 1;
   for (size_t i = 0; i < kFrames; ++i) block[i] = s->x[i % s->features];
   return 0;
 }
@@ -67,18 +69,21 @@ int main(int argc, char** argv) {
   long late = 0;
   for (long i = 0; i < calls; ++i) {
     const int64_t begin = now();
-    if (callback(&s, block)) return 2;
+    if (callback(&s, block))
+      return 2;
     const int64_t took = now() - begin;
     int bin = 0;
     while (bin < kBins - 1 && took >> (bin + 1)) ++bin;
     ++counted[bin];
-    if (took > worst) worst = took;
+    if (took > worst)
+      worst = took;
     late += took > deadline;
   }
 
   printf("%ld calls, memory %s\n", calls, locked ? "locked" : "not locked");
   for (int bin = 0; bin < kBins; ++bin)
-    if (counted[bin]) printf("from %8.3f us: %10ld\n", (double)(INT64_C(1) << bin) / 1e3, counted[bin]);
+    if (counted[bin])
+      printf("from %8.3f us: %10ld\n", (double)(INT64_C(1) << bin) / 1e3, counted[bin]);
   printf("worst %.3f us of %.3f us; late: %ld\n", (double)worst / 1e3, (double)deadline / 1e3, late);
   lc_function_free(s.decode);
   return late > 0;

@@ -1,5 +1,6 @@
-/* Every wrong argument and every broken file is a status and a message: errors MODEL FUNCTION, a function of one output.
- * Then two clones run in two threads, and one function in both. Prints what went wrong; ends with the number of it. */
+/* Every wrong argument and every broken file is a status and a message: errors MODEL FUNCTION, a function of one
+ * output. Then two clones run in two threads, and one function in both. Prints what went wrong; ends with the number of
+ * it. */
 #define _POSIX_C_SOURCE 200809L
 #include <latentcore.h>
 #include <pthread.h>
@@ -28,21 +29,22 @@ static void check_error(int line, lc_status status, lc_status want, const lc_err
     ++wrong;
   }
 }
-#define FAILS(call, want, says)                            \
-  do {                                                     \
-    lc_error error;                                        \
-    memset(&error, 'x', sizeof error);                     \
-    model = (lc_model*)&wrong;                             \
-    function = (lc_function*)&wrong;                       \
-    const lc_status status = call;                         \
-    check_error(__LINE__, status, want, &error, says);     \
+#define FAILS(call, want, says)                        \
+  do {                                                 \
+    lc_error error;                                    \
+    memset(&error, 'x', sizeof error);                 \
+    model = (lc_model*)&wrong;                         \
+    function = (lc_function*)&wrong;                   \
+    const lc_status status = call;                     \
+    check_error(__LINE__, status, want, &error, says); \
   } while (0)
 
 static char* read_all(const char* path, size_t* size) {
   FILE* file = fopen(path, "rb");
   char* data = malloc(1 << 24);
   *size = file && data ? fread(data, 1, 1 << 24, file) : 0;
-  if (file) fclose(file);
+  if (file)
+    fclose(file);
   return data;
 }
 
@@ -80,7 +82,8 @@ int main(int argc, char** argv) {
   lc_model *model, *open;
   lc_function *function, *bound, *clone, *twin;
   size_t size;
-  if (argc != 3) return 125;
+  if (argc != 3)
+    return 125;
   const char *path = argv[1], *name = argv[2];
 
   CHECK(lc_version() == LC_VERSION);
@@ -139,10 +142,10 @@ int main(int argc, char** argv) {
   FAILS(lc_function_bind(open, "dream", NULL, &function, &error), LC_ERROR_ARGUMENT, "name: expected one of '");
   FAILS(lc_function_bind(open, "", NULL, &function, &error), LC_ERROR_ARGUMENT, "got ''");
   CHECK(function == NULL);
-#define WITH(member, value, want, says)                                  \
-  do {                                                                   \
-    options = (lc_options)LC_OPTIONS_INIT;                               \
-    options.member = value;                                              \
+#define WITH(member, value, want, says)                                           \
+  do {                                                                            \
+    options = (lc_options)LC_OPTIONS_INIT;                                        \
+    options.member = value;                                                       \
     FAILS(lc_function_bind(open, name, &options, &function, &error), want, says); \
   } while (0)
   WITH(size, 0, LC_ERROR_ARGUMENT, "options: expected size to be sizeof(lc_options), got 0");
