@@ -136,6 +136,34 @@ py::object outputs_of(const Function& f, PyObject* out, const Array* x) {
   return std::move(made);
 }
 
+void run_rows(const Function& f, int64_t rows) {
+  Clock clock;
+  clock.rows = rows;
+  if (rows >= f.release_rows) {
+    const py::gil_scoped_release release;
+    f.plan->plan.run(clock);
+  } else {
+    f.plan->plan.run(clock);
+  }
+}
+
+// A run over zeros maps pages and starts threads, so that the first call need not.
+void rehearse(const Function& f) {
+  constexpr int64_t kMost = 1024;  // rows; more of them take milliseconds anyway
+  BoundPlan& p = f.plan->plan;
+  const int64_t rows = std::min(p.capacity(), kMost);
+  std::vector<std::vector<char>> arrays;
+  const auto give = [&](const Port& port) {
+    int64_t bytes = rows * py::dtype(port.type).itemsize();
+    for (const int64_t size : port.shape) bytes *= size;
+    p.set_buffer(port.index, arrays.emplace_back(static_cast<size_t>(bytes)).data());
+  };
+  const BoundPlan::Hold hold(p);
+  give(f.input);
+  for (const Port& port : f.outputs) give(port);
+  run_rows(f, rows);
+}
+
 PyObject* run(const Function& f, PyObject* given, PyObject* out) {
   BoundPlan& p = f.plan->plan;
   std::vector<py::object> views;
@@ -149,14 +177,7 @@ PyObject* run(const Function& f, PyObject* given, PyObject* out) {
     p.set_buffer(f.outputs[i].index, array_of(f, one, f.outputs[i], x, views)->data);
   }
   p.set_buffer(f.input.index, x->data);
-  Clock clock;
-  clock.rows = rows_of(f, x);
-  if (clock.rows >= f.release_rows) {
-    const py::gil_scoped_release release;
-    p.run(clock);
-  } else {
-    p.run(clock);
-  }
+  run_rows(f, rows_of(f, x));
   return result.release().ptr();
 }
 
@@ -262,6 +283,8 @@ py::object function_type() {
 
 FunctionObject make_function(Function function) {
   auto held = std::make_unique<Function>(std::move(function));
+  if (!held->stacked)
+    rehearse(*held);
   const py::object type = function_type();
   PyObject* made = PyType_GenericAlloc(reinterpret_cast<PyTypeObject*>(type.ptr()), 0);
   if (!made)

@@ -110,7 +110,8 @@ def compile(
     of two), which must not overlap `x`. NumPy's arrays are the fast path; others in main memory that speak DLPack (PyTorch,
     JAX) are viewed by ``numpy.from_dlpack`` first; all else raises TypeError. One thread at a time may call it, any thread;
     a second one meanwhile gets a RuntimeError. ``f.clone()`` makes another function for another thread, which shares the
-    weights. With threads=1 and the GIL kept a call takes no lock and makes no system call.
+    weights. With threads=1 and the GIL kept a call takes no lock and makes no system call. Compiling and cloning run it
+    once over zeros, so that the first call is like the next.
 
     weights: "float32" or "float64", the dtype of weights and arithmetic (None: the model's); "float16" or "int8", what the
     weights of layers are kept in under float32 arithmetic. For "int8" each output has a scale, its largest weight over 127;

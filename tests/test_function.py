@@ -230,6 +230,16 @@ def test_nothing_is_held_after_a_call(name: str) -> None:
     assert [sys.getrefcount(each) for each in held] == counts
 
 
+def test_a_first_call_maps_no_pages() -> None:
+    resource = pytest.importorskip("resource", reason="page faults are counted on Unix")
+    call = lc.compile(lc.VAE(LATENT, (300, 300), random_state=0).initialize(FEATURES), "decode", batch=256)
+    given, made = np.zeros((256, LATENT), "f4"), np.ones((256, FEATURES), "f4")
+    for each in (call, call.clone()):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        each(given, out=made)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 50
+
+
 def resident() -> int:
     """Bytes of this process in memory."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
