@@ -87,12 +87,13 @@ def made(kind: str) -> Any:
         .initialize(21),
         "autoencoder": lambda: lc.Autoencoder(3, (17,), random_state=0).initialize(21),
         "linear": lambda: lc.Autoencoder(3, (), dtype="float64", random_state=0).initialize(21),
+        "mlp": lambda: lc.MLP((21, 37, 5), ("softplus", "sigmoid"), random_state=0).initialize(),
         "pca": lambda: lc.PCA(6).fit(X.astype("f4")),
         "whitened": lambda: lc.PCA(21, whiten=True).fit(X),
     }[kind]()  # fmt: skip
 
 
-KINDS = ("vae", "learned", "autoencoder", "linear", "pca", "whitened")
+KINDS = ("vae", "learned", "autoencoder", "linear", "mlp", "pca", "whitened")
 
 
 @pytest.fixture(scope="module")

@@ -59,6 +59,7 @@ FITTED: dict[str, Callable[[], Any]] = {
     "VAE": lambda: vae().fit(X),
     "learned variance": lambda: vae(likelihood="gaussian", variance="learned", dtype="float64").fit(X),
     "Autoencoder": lambda: autoencoder().fit(X),
+    "MLP": lambda: lc.MLP((6, 5, 3), ("gelu", "sigmoid"), random_state=0).initialize(),
     "PCA": lambda: lc.PCA(2, whiten=True).fit(X),
     "IncrementalPCA": lambda: lc.IncrementalPCA(2).fit(X),
     "rows to come": lambda: lc.IncrementalPCA(2).partial_fit(X[:1]),

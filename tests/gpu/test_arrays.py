@@ -25,6 +25,7 @@ CALLS: dict[str, tuple[str, np.ndarray, Callable[[Any, Any], Any]]] = {
     "log_likelihood": ("VAE", X[:3], lambda m, x: m.log_likelihood(x, 3)),
     "interpolate": ("VAE", X[:3], lambda m, x: lc.interpolate(m, x[0], x[1:], steps=3)),
     "interpolate codes": ("VAE", Z, lambda m, z: lc.interpolate(m, z, steps=2, method="linear", space="latent")),
+    "forward": ("MLP", X, lambda m, x: m.forward(x)),
     "PCA transform": ("PCA", X, lambda m, x: m.transform(x)),
     "PCA inverse_transform": ("PCA", Z, lambda m, z: m.inverse_transform(z)),
     "PCA score_samples": ("PCA", X, lambda m, x: m.score_samples(x)),
