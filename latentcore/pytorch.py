@@ -42,8 +42,8 @@ def from_torch(source: Any, **parameters: Any) -> MLP | VAE | Autoencoder:
     Or a state_dict of tensors or arrays named as ``parameters()`` of a VAE or an Autoencoder names them: encoder.0.weight,
     ..., latent.weight, decoder.0.weight, ..., and maybe decoder.log_variance. Numbers may be left out, as in a
     Sequential with activations between its layers; a bias that is missing is zero. It becomes a VAE if the latent layer
-    puts out two numbers for each dimension of the code, and otherwise an Autoencoder; it does not say how the layers go
-    on, so that `activation` and `likelihood` must be given.
+    puts out two numbers for each dimension of the code, and otherwise an Autoencoder. It does not say what stands between
+    its layers: `activation`, of all but the latent and the last, and `likelihood` must be given.
 
     parameters: further arguments of the constructor of what it becomes. dtype: float64 if any weight is that, else float32,
     which half precision and bfloat16 become. Raises TypeError for a layer or a name that is unknown, saying where it
