@@ -5,10 +5,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CUDA := $(VENV)-cuda
-BUILD_FILES := pyproject.toml CMakeLists.txt $(shell find csrc -type f)
+BUILD_FILES := pyproject.toml CMakeLists.txt $(shell find csrc fuzz -type f)
 OPS := $(notdir $(basename $(wildcard csrc/ops/*.cpp)))
 
-.PHONY: demo test test-gpu bench lint sanitize clean
+.PHONY: demo test test-gpu bench lint sanitize fuzz clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m latentcore demo $(ARGS)
@@ -35,7 +35,7 @@ bench: $(VENV)/.bench
 lint: $(VENV)/.lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/clang-format --dry-run -Werror $$(find bench csrc examples tests -name '*.cpp' -o -name '*.h' -o -name '*.c')
+	$(BIN)/clang-format --dry-run -Werror $$(find bench csrc examples fuzz tests -name '*.cpp' -o -name '*.h' -o -name '*.c')
 	$(BIN)/mypy
 	CMAKE_ARGS=-DLATENTCORE_WERROR=ON SKBUILD_BUILD_DIR=build/lint \
 	    $(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/lint .
@@ -51,9 +51,7 @@ lint: $(VENV)/.lint
 # The kernels and the thread pool under the sanitizers of g++: memory and undefined behaviour, then data races.
 sanitize: export CXX := g++
 sanitize: export SKBUILD_INSTALL_STRIP := false
-sanitize:
-	CMAKE_ARGS=-DLATENTCORE_SANITIZE=address,undefined SKBUILD_BUILD_DIR=build/address \
-	    $(MAKE) VENV=.venv-address .venv-address/.test
+sanitize: fuzz
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	    ASAN_OPTIONS=detect_leaks=0 LATENTCORE_TEST_SHARE=10 .venv-address/bin/python -m pytest --capture=sys $(OPS:%=tests/test_%.py)
 	CMAKE_ARGS=-DLATENTCORE_SANITIZE=thread SKBUILD_BUILD_DIR=build/thread \
@@ -65,6 +63,14 @@ sanitize:
 	    cat build/thread.log; \
 	    if [ $$status = 0 ] || ! grep -q "ThreadSanitizer failed to allocate" build/thread.log; then exit $$status; fi; \
 	done; exit 1
+
+# Mutated model files, read, bound and run under the first two sanitizers: make fuzz ARGS=-runs=1000000 for longer.
+fuzz: export CXX := g++
+fuzz: export SKBUILD_INSTALL_STRIP := false
+fuzz:
+	CMAKE_ARGS="-DLATENTCORE_SANITIZE=address,undefined -DLATENTCORE_FUZZ=ON" SKBUILD_BUILD_DIR=build/address \
+	    $(MAKE) VENV=.venv-address .venv-address/.test
+	cd build/address && fuzz/fuzz $(or $(ARGS),-max_total_time=25) ../../tests/data
 
 clean:
 	rm -rf build dist .venv .venv-address .venv-cuda .venv-thread
