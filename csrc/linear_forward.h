@@ -89,7 +89,7 @@ int linear_forward(const Call& call, const Run& run) {
   const T* x = run.get<T>(call, 2);
   const W* w = run.get<W>(call, 3);
   const int64_t rows = run.size(call, 0), out = run.size(call, 1), in = run.size(call, 2);
-  constexpr bool kFull = sizeof(W) == sizeof(T), kScaled = is_scaled<W>;
+  constexpr bool kFull = sizeof(W) == sizeof(T);
   static const T kZero[kPanel<T>] = {};
   const int64_t panels = divide_up(out, kPanel<T>), b_panel = (in + kFull) * kPanel<T>;
   // Biases, and scales if there are any: within the panels, or after them.
@@ -126,10 +126,14 @@ int linear_forward(const Call& call, const Run& run) {
     o.a_row = in;
     o.b = w + p.begin * b_panel;
     o.b_panel = b_panel;
-    o.init = kScaled ? kZero : bias + p.begin * bias_panel;
-    o.init_panel = kScaled ? 0 : bias_panel;
-    o.bias = bias + p.begin * bias_panel;
-    o.scale = o.bias + panels * kPanel<T>;
+    o.init = bias + p.begin * bias_panel;
+    o.init_panel = bias_panel;
+    if constexpr (is_scaled<W>) {
+      o.bias = o.init;
+      o.scale = o.init + panels * kPanel<T>;
+      o.init = kZero;
+      o.init_panel = 0;
+    }
     o.c = ragged ? space.edge + thread * space.kEdge : target;
     o.c_row = ragged ? int64_t{wide} * kPanel<T> : out;
     o.c_panel = kPanel<T>;

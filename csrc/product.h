@@ -92,7 +92,8 @@ LC_INLINE void pin(V& v) {
 }
 
 template <class T, int M, int P, Form F, class W>
-__attribute__((noinline)) void tile(const Operands<T, W>& o) {
+__attribute__((noinline)) void tile(const Operands<T, W>& given) {
+  const Operands<T, W> o = given;  // a copy of its own, which no store into C can change
   constexpr int V = P * kSplit, L = kLanes<T>;
   Vec<T> acc[M][V];
 #pragma GCC unroll 16
