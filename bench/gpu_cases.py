@@ -10,7 +10,7 @@ import numpy as np
 
 from .cases import Case
 from .linear import Components, Decomposition
-from .network import Parameters
+from .network import IMPORTANCE, Parameters
 
 if TYPE_CHECKING:
     from .peers import Peer
@@ -24,6 +24,14 @@ class GpuCase(Case):
     """Steps, or passes, that are asked for before anybody waits: a device works while the next one is being asked for."""
 
     section = "gpu"
+
+    def __str__(self) -> str:
+        return f"{self.title} {self.data} {self.batch}"
+
+    @property
+    def title(self) -> str:
+        """The task, and of how many importance samples the bound is."""
+        return self.task + (f", {self.network.samples} importance samples" if self.network.samples > 1 else "")
 
     @property
     def steps(self) -> int:
@@ -68,6 +76,7 @@ def gpu_cases() -> list[GpuRow]:
     orders = [(50000, 8), (4000, 32), (1000, 64), (300, 128), (50, 256)]
     return [
         *(GpuCase("train step", "mnist", batch) for batch in (16, 128, 1024)),
+        GpuCase("train step", "mnist", 20, IMPORTANCE),
         *(GpuCase("decode", "codes", batch) for batch in (1, 128, 1024)),
         *(GpuDecomposition("svd", *shape) for shape in shapes),
         *(GpuDecomposition("eigh", batch, n, n) for batch, n in orders),
@@ -79,6 +88,7 @@ def rehearsal() -> list[GpuRow]:
     """A few small rows that a CPU gets through."""
     return [
         GpuCase("train step", "mnist", 16, repeats=3),
+        GpuCase("train step", "mnist", 20, IMPORTANCE, repeats=1),
         GpuCase("decode", "codes", 1, repeats=3),
         GpuDecomposition("svd", 100, 3, 3),
         GpuDecomposition("eigh", 10, 33, 33),

@@ -20,21 +20,24 @@ class Layer:
 
 @dataclass(frozen=True)
 class Network:
-    """A VAE features-hidden-(latent + latent), latent-hidden-features with ReLU and a Bernoulli likelihood."""
+    """A VAE features-hidden-(latent + latent), latent-hidden-features with a Bernoulli likelihood. depth: hidden layers of
+    each half. samples: of the importance-weighted bound that it is trained by; 1: the ELBO."""
 
     features: int
     hidden: int
     latent: int
+    depth: int = 1
+    activation: str = "relu"
+    samples: int = 1
 
     def parameters(self) -> Parameters:
         """float32 weights, uniform in +-1/sqrt(in) as PyTorch starts them, under latentcore's names."""
         rng = np.random.default_rng(2024)
-        shapes = {
-            "encoder.0": (self.hidden, self.features),
-            "latent": (2 * self.latent, self.hidden),
-            "decoder.0": (self.hidden, self.latent),
-            "decoder.1": (self.features, self.hidden),
-        }
+        inner = [(self.hidden, self.hidden)] * (self.depth - 1)
+        encoder = [(self.hidden, self.features), *inner]
+        decoder = [(self.hidden, self.latent), *inner, (self.features, self.hidden)]
+        shapes = {f"encoder.{i}": shape for i, shape in enumerate(encoder)}
+        shapes |= {"latent": (2 * self.latent, self.hidden), **{f"decoder.{i}": shape for i, shape in enumerate(decoder)}}
         drawn = {}
         for name, (rows, columns) in shapes.items():
             bound = columns**-0.5
@@ -48,13 +51,16 @@ class Network:
         def layer(name: str, activation: str, rows: int | None = None) -> Layer:
             return Layer(parameters[f"{name}.weight"][:rows], parameters[f"{name}.bias"][:rows], activation)
 
-        encoder = [layer("encoder.0", "relu"), layer("latent", "identity", self.latent)]
-        decoder = [layer("decoder.0", "relu"), layer("decoder.1", "sigmoid")]
+        encoder = [layer(f"encoder.{i}", self.activation) for i in range(self.depth)]
+        encoder.append(layer("latent", "identity", self.latent))
+        decoder = [layer(f"decoder.{i}", self.activation) for i in range(self.depth)]
+        decoder.append(layer(f"decoder.{self.depth}", "sigmoid"))
         return {"encode": encoder, "decode": decoder, "reconstruct": encoder + decoder}[task]
 
 
 VAE = Network(784, 400, 20)
 TINY = Network(8, 32, 32)
+IMPORTANCE = Network(784, 200, 50, depth=2, activation="tanh", samples=50)  # Burda et al. 2015, one stochastic layer
 
 
 def activations(layers: list[Layer], x: np.ndarray) -> list[np.ndarray]:
@@ -62,6 +68,7 @@ def activations(layers: list[Layer], x: np.ndarray) -> list[np.ndarray]:
     functions = {
         "identity": lambda v: v,
         "relu": lambda v: np.maximum(v, 0),
+        "tanh": np.tanh,
         "sigmoid": lambda v: 1 / (1 + np.exp(-v)),
     }
     values = [x.astype(np.float64)]
@@ -71,20 +78,26 @@ def activations(layers: list[Layer], x: np.ndarray) -> list[np.ndarray]:
     return values
 
 
-def expected_loss(parameters: Parameters, x: np.ndarray, draws: int = 32) -> float:
-    """Mean over `draws` noises of the negative ELBO of x (rows, features), float64, nats per row."""
-    p = {name: value.astype(np.float64) for name, value in parameters.items()}
-    rng = np.random.default_rng(0)
-    hidden = np.maximum(x @ p["encoder.0.weight"].T + p["encoder.0.bias"], 0)
-    mean, log_variance = np.split(hidden @ p["latent.weight"].T + p["latent.bias"], 2, axis=1)
-    kl = 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance).sum(1).mean()
-    total = 0.0
+def expected_loss(network: Network, parameters: Parameters, x: np.ndarray, draws: int = 32) -> float:
+    """Mean over `draws` noises, or sets of importance samples, of the negative bound of x (rows, features), float64, nats
+    per row."""
+    layers = network.layers(parameters, "reconstruct")
+    before, after = layers[: network.depth], layers[network.depth + 1 :]
+    latent = Layer(parameters["latent.weight"], parameters["latent.bias"], "identity")
+    mean, log_variance = np.split(activations([*before, latent], x)[-1], 2, axis=1)
+    logits_of = [*after[:-1], Layer(after[-1].weight, after[-1].bias, "identity")]
+    rng, k, total = np.random.default_rng(0), network.samples, 0.0
     for _ in range(draws):
-        z = mean + np.exp(log_variance / 2) * rng.standard_normal(mean.shape)
-        hidden = np.maximum(z @ p["decoder.0.weight"].T + p["decoder.0.bias"], 0)
-        logits = hidden @ p["decoder.1.weight"].T + p["decoder.1.bias"]
-        total += (np.logaddexp(0, logits) - x * logits).sum(1).mean()
-    return float(total / draws + kl)
+        noise = rng.standard_normal((len(x), k, network.latent))
+        z = mean[:, None] + np.exp(log_variance / 2)[:, None] * noise
+        logits = activations(logits_of, z.reshape(len(x) * k, -1))[-1].reshape(len(x), k, -1)
+        loss = (np.logaddexp(0, logits) - x[:, None] * logits).sum(2)
+        if k == 1:
+            total += (loss[:, 0] + 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance).sum(1)).mean()
+        else:
+            ratio = 0.5 * ((noise**2 - z**2).sum(2) + log_variance.sum(1)[:, None])
+            total += np.log(k) - np.logaddexp.reduce(ratio - loss, axis=1).mean()
+    return float(total / draws)
 
 
 @dataclass(frozen=True)
@@ -115,15 +128,17 @@ def inference_work(layers: list[Layer], x: np.ndarray, *, skip_zeros: bool) -> W
 
 
 def training_work(network: Network, parameters: Parameters, x: np.ndarray, *, skip_zeros: bool) -> Work:
-    """One training step on x: three products a layer, two in the first; weights and both moments read and written."""
+    """One training step on x: three products a layer, two in the first, the decoder's for each importance sample; weights
+    and both moments read and written."""
     layers = network.layers(parameters, "reconstruct")
-    layers[1] = Layer(parameters["latent.weight"], parameters["latent.bias"], "identity")
-    hidden = activations(layers[:1], x)[-1]
-    codes = activations(layers[1:2], hidden)[-1][:, : network.latent]
-    values = [x, hidden, codes, activations(layers[2:3], codes)[-1]]
+    layers[network.depth] = Layer(parameters["latent.weight"], parameters["latent.bias"], "identity")
+    values = activations(layers[: network.depth], x)
+    codes = activations(layers[network.depth : network.depth + 1], values[-1])[-1][:, : network.latent]
+    values += activations(layers[network.depth + 1 : -1], codes)
+    times = [1] * (network.depth + 1) + [network.samples] * (network.depth + 1)
     products = [
-        2.0 * (np.count_nonzero(value) if skip_zeros else value.size) * layer.weight.shape[0]
-        for layer, value in zip(layers, values, strict=True)
+        2.0 * (np.count_nonzero(value) if skip_zeros else value.size) * layer.weight.shape[0] * each
+        for layer, value, each in zip(layers, values, times, strict=True)
     ]
     size = 4.0 * sum(value.size for value in parameters.values())
     return Work(3 * sum(products) - products[0], 6 * size + 4.0 * x.size, 3 * size)

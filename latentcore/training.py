@@ -240,8 +240,12 @@ class _Session:
     def __enter__(self) -> _Session:  # noqa: PYI034
         if not self.lock.acquire(blocking=False):
             raise RuntimeError("this model is being trained already")
-        self.attributes = dict(vars(self.model))
-        self.before = (self._copy(), self.model._progress.copy()) if "_storage" in self.attributes else None
+        try:
+            self.attributes = dict(vars(self.model))
+            self.before = (self._copy(), self.model._progress.copy()) if "_storage" in self.attributes else None
+        except BaseException:  # no memory for the copy: the model is free again
+            self.lock.release()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

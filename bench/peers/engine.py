@@ -79,7 +79,10 @@ class Contestant(Peer):
 
     def model(self, network: Network, parameters: Parameters) -> lc.VAE:
         """A VAE of that network."""
-        model = lc.VAE(latent_dim=network.latent, hidden=(network.hidden,), backend=self.backend, random_state=0)
+        model = lc.VAE(
+            network.latent, (network.hidden,) * network.depth, activation=network.activation,
+            importance_samples=network.samples, backend=self.backend, random_state=0,
+        )  # fmt: skip
         model.initialize(network.features)
         model.set_parameters(parameters)
         return model

@@ -30,7 +30,7 @@ class Contestant(gpu_torch.Contestant):
         return _captured(run)
 
     def training(self, network: Network, parameters: Parameters, data: np.ndarray, batch: int) -> Callable[[int], Any]:
-        model, rows = torch_eager.ELBO(parameters).to(self.device), self.put(np.array(data[:batch]))
+        model, rows = torch_eager.Bound(network, parameters).to(self.device), self.put(np.array(data[:batch]))
         loss_of = torch.compile(model, fullgraph=True, dynamic=False)
         optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=True, capturable=True)
         before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -37,7 +37,7 @@ class Contestant(OnGpu, jax_jit.Contestant):
 
         @functools.partial(jax.jit, static_argnums=1, donate_argnums=0)
         def program(state: jax_jit.State, steps: int) -> tuple[jax_jit.State, jax.Array]:
-            state, losses = jax.lax.scan(lambda s, _: jax_jit.train_step(s, rows), state, length=steps)
+            state, losses = jax.lax.scan(lambda s, _: jax_jit.train_step(network, s, rows), state, length=steps)
             return state, losses[-1]
 
         def run(steps: int) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +29,7 @@ class Contestant(Peer):
 
     def jitted(self, network: Network, parameters: Parameters, task: str) -> Callable[[jax.Array], jax.Array]:
         """The network as one function."""
-        functions = {"identity": lambda v: v, "relu": jax.nn.relu, "sigmoid": jax.nn.sigmoid}
+        functions = {"identity": lambda v: v, "relu": jax.nn.relu, "tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid}
         layers = network.layers(parameters, task)
 
         @jax.jit
@@ -39,7 +41,7 @@ class Contestant(Peer):
         return run
 
     def training(self, network: Network, parameters: Parameters, data: np.ndarray, batch: int) -> Callable[[int], Any]:
-        step = jax.jit(train_step, donate_argnums=0)
+        step = jax.jit(functools.partial(train_step, network), donate_argnums=0)
         state, rows = start(parameters), jnp.asarray(data[:batch])
 
         def run(steps: int) -> float:
@@ -57,10 +59,12 @@ class Contestant(Peer):
             key, own = jax.random.split(state["key"])
             order = jax.random.permutation(own, len(rows))
             batches = order[: whole * batch].reshape(whole, batch)
-            state, losses = jax.lax.scan(lambda s, index: train_step(s, rows[index]), {**state, "key": key}, batches)
+            state, losses = jax.lax.scan(
+                lambda s, index: train_step(network, s, rows[index]), {**state, "key": key}, batches
+            )
             total = losses.sum() * batch
             if rest:
-                state, loss = train_step(state, rows[order[whole * batch :]])
+                state, loss = train_step(network, state, rows[order[whole * batch :]])
                 total += loss * rest
             return state, total / len(rows)
 
@@ -119,20 +123,37 @@ def start(parameters: Parameters) -> State:
     return {"p": p, "m": zeros(), "v": zeros(), "t": jnp.float32(0), "key": jax.random.key(0)}
 
 
-def _loss(p: dict[str, jax.Array], x: jax.Array, key: jax.Array) -> jax.Array:
-    hidden = jax.nn.relu(x @ p["encoder.0.weight"].T + p["encoder.0.bias"])
-    mean, log_variance = jnp.split(hidden @ p["latent.weight"].T + p["latent.bias"], 2, axis=1)
-    z = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(key, mean.shape)
-    hidden = jax.nn.relu(z @ p["decoder.0.weight"].T + p["decoder.0.bias"])
-    logits = hidden @ p["decoder.1.weight"].T + p["decoder.1.bias"]
-    reconstruction = jnp.sum(jnp.maximum(logits, 0) - x * logits + jnp.log1p(jnp.exp(-jnp.abs(logits))))
+def _loss(network: Network, p: dict[str, jax.Array], x: jax.Array, key: jax.Array) -> jax.Array:
+    activation = {"relu": jax.nn.relu, "tanh": jnp.tanh}[network.activation]
+
+    def linear(name: str, v: jax.Array) -> jax.Array:
+        return v @ p[f"{name}.weight"].T + p[f"{name}.bias"]
+
+    def hidden(half: str, v: jax.Array) -> jax.Array:
+        for i in range(network.depth):
+            v = activation(linear(f"{half}.{i}", v))
+        return v
+
+    mean, log_variance = jnp.split(linear("latent", hidden("encoder", x)), 2, axis=1)
+    samples = () if network.samples == 1 else (network.samples,)
+    noise = jax.random.normal(key, (len(x), *samples, network.latent))
+    if samples:
+        x, mean, spread = x[:, None], mean[:, None], jnp.exp(0.5 * log_variance)[:, None]
+    else:
+        spread = jnp.exp(0.5 * log_variance)
+    z = mean + spread * noise
+    logits = linear(f"decoder.{network.depth}", hidden("decoder", z))
+    loss = jnp.sum(jnp.maximum(logits, 0) - x * logits + jnp.log1p(jnp.exp(-jnp.abs(logits))), axis=-1)
+    if samples:
+        ratio = 0.5 * (jnp.sum(noise**2 - z**2, axis=2) + jnp.sum(log_variance, axis=1, keepdims=True))
+        return math.log(network.samples) - jnp.mean(jax.nn.logsumexp(ratio - loss, axis=1))
     kl = 0.5 * jnp.sum(mean**2 + jnp.exp(log_variance) - 1 - log_variance)
-    return (reconstruction + kl) / x.shape[0]
+    return (jnp.sum(loss) + kl) / len(x)
 
 
-def train_step(state: State, x: jax.Array) -> tuple[State, jax.Array]:
+def train_step(network: Network, state: State, x: jax.Array) -> tuple[State, jax.Array]:
     key, own = jax.random.split(state["key"])
-    loss, gradient = jax.value_and_grad(_loss)(state["p"], x, own)
+    loss, gradient = jax.value_and_grad(_loss, argnums=1)(network, state["p"], x, own)
     t = state["t"] + 1
     rate, scale = LEARNING_RATE / (1 - 0.9**t), jax.lax.rsqrt(1 - 0.999**t)
     m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, state["m"], gradient)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -34,7 +35,7 @@ class Contestant(Peer):
         return call
 
     def training(self, network: Network, parameters: Parameters, data: np.ndarray, batch: int) -> Callable[[int], Any]:
-        step, rows = self._step(parameters), self.put(np.array(data[:batch]))
+        step, rows = self._step(network, parameters), self.put(np.array(data[:batch]))
 
         def run(steps: int) -> float:
             for _ in range(steps):
@@ -44,7 +45,7 @@ class Contestant(Peer):
         return run
 
     def epoch(self, network: Network, parameters: Parameters, data: np.ndarray, batch: int) -> Callable[[], float]:
-        step, rows = self._step(parameters), torch.from_numpy(np.array(data))
+        step, rows = self._step(network, parameters), torch.from_numpy(np.array(data))
 
         def call() -> float:
             total = torch.zeros(())
@@ -89,8 +90,8 @@ class Contestant(Peer):
 
         return call
 
-    def _step(self, parameters: Parameters) -> Callable[[Tensor], Tensor]:
-        model = ELBO(parameters).to(self.device)
+    def _step(self, network: Network, parameters: Parameters) -> Callable[[Tensor], Tensor]:
+        model = Bound(network, parameters).to(self.device)
         loss_of = self._compiled(model)
         optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=True)
 
@@ -112,7 +113,7 @@ class Dense(nn.Module):
 
     def __init__(self, layers: list[Layer]) -> None:
         super().__init__()
-        functions = {"identity": nn.Identity(), "relu": nn.ReLU(), "sigmoid": nn.Sigmoid()}
+        functions = {"identity": nn.Identity(), "relu": nn.ReLU(), "tanh": nn.Tanh(), "sigmoid": nn.Sigmoid()}
         parts: list[nn.Module] = []
         for layer in layers:
             linear = nn.Linear(*reversed(layer.weight.shape))
@@ -125,20 +126,36 @@ class Dense(nn.Module):
         return self.parts(x)
 
 
-class ELBO(nn.Module):
-    """The negative ELBO of a batch, in nats per row."""
+class Bound(nn.Module):
+    """The negative bound of a batch, in nats per row: of the ELBO, or of so many importance samples."""
 
-    def __init__(self, parameters: Parameters) -> None:
+    def __init__(self, network: Network, parameters: Parameters) -> None:
         super().__init__()
+        self.samples, self.depth = network.samples, network.depth
+        self.activation = {"relu": F.relu, "tanh": torch.tanh}[network.activation]
         for name, value in parameters.items():
             self.register_parameter(name.replace(".", "_"), nn.Parameter(torch.from_numpy(value.copy())))
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = F.relu(F.linear(x, self.encoder_0_weight, self.encoder_0_bias))
-        mean, log_variance = F.linear(hidden, self.latent_weight, self.latent_bias).chunk(2, 1)
-        z = mean + torch.randn_like(mean) * torch.exp(0.5 * log_variance)
-        hidden = F.relu(F.linear(z, self.decoder_0_weight, self.decoder_0_bias))
-        logits = F.linear(hidden, self.decoder_1_weight, self.decoder_1_bias)
-        reconstruction = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
-        kl = 0.5 * torch.sum(mean * mean + log_variance.exp() - 1 - log_variance)
-        return (reconstruction + kl) / x.shape[0]
+        mean, log_variance = self._linear("latent", self._hidden("encoder", x)).chunk(2, 1)
+        if self.samples == 1:
+            z = mean + torch.randn_like(mean) * torch.exp(0.5 * log_variance)
+            logits = self._linear(f"decoder_{self.depth}", self._hidden("decoder", z))
+            reconstruction = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
+            kl = 0.5 * torch.sum(mean * mean + log_variance.exp() - 1 - log_variance)
+            return (reconstruction + kl) / x.shape[0]
+        noise = torch.randn(len(x), self.samples, mean.shape[1], device=x.device)
+        z = mean[:, None] + noise * torch.exp(0.5 * log_variance)[:, None]
+        logits = self._linear(f"decoder_{self.depth}", self._hidden("decoder", z))
+        target = x[:, None].expand_as(logits)
+        loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(2)
+        ratio = 0.5 * ((noise * noise - z * z).sum(2) + log_variance.sum(1, keepdim=True))
+        return math.log(self.samples) - torch.logsumexp(ratio - loss, 1).mean()
+
+    def _hidden(self, half: str, x: Tensor) -> Tensor:
+        for i in range(self.depth):
+            x = self.activation(self._linear(f"{half}_{i}", x))
+        return x
+
+    def _linear(self, name: str, x: Tensor) -> Tensor:
+        return F.linear(x, getattr(self, f"{name}_weight"), getattr(self, f"{name}_bias"))

@@ -84,6 +84,15 @@ def test_what_fails_before_the_first_step_loses_none(what, error, place, monkeyp
     assert model._progress[1] == progress[1] + 1
 
 
+def test_a_model_whose_weights_cannot_be_copied_is_free_again(monkeypatch):
+    model = vae(backend="cuda").fit(X)
+    with monkeypatch.context() as patch:
+        patch.setattr("latentcore.training._Session._copy", failing(MemoryError("full")))
+        with pytest.raises(MemoryError, match="full"):
+            lc.train(model, X)
+    lc.train(model, X)
+
+
 def test_what_outlives_a_run_is_changed_by_runs_that_no_signal_parts(place, monkeypatch):
     parted, record = [], place.device.record
     monkeypatch.setattr(place.device, "record", lambda *given: (parted.append(not given[2]), record(*given))[1])
