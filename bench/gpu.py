@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 import tempfile
@@ -16,12 +17,13 @@ import numpy as np
 
 from . import machine, report
 from .cases import Inputs
-from .gpu_cases import GpuRow, gpu_cases, rehearsal
+from .gpu_cases import GpuCase, GpuRow, gpu_cases, rehearsal
 from .peers import ENGINE, GPU_CONTESTANTS
 from .rounds import QUICK, Effort, Row, Worker, measure
 
 EFFORT = Effort(rounds=5, sample_seconds=0.05, most_calls=50)
 _REHEARSING = (ENGINE, "torch", "JAX")
+_PEERS = ("torch", "torch.compile", "JAX")  # which pin compilers and libraries of their own
 _SIDE, _BYTES = 8192, 2**30  # of the matrices, and of the array, that the ceilings are measured with
 
 
@@ -30,34 +32,43 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__)
     parser.add_argument("--rehearse", action="store_true", help="without a GPU: everything but launches")
     parser.add_argument("--contestants", metavar="NAME,NAME", help=f"of {', '.join(GPU_CONTESTANTS)}")
+    parser.add_argument("--peers", metavar="PYTHON", default=sys.executable, help="what torch and JAX are installed for")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="begin no row after so many")
     parser.add_argument("--output", type=Path, metavar="DIR", default=machine.HERE, help="where to write (default: bench/)")
-    options = parser.parse_args()
+    options, begun = parser.parse_args(), time.perf_counter()
     if options.rehearse and options.output == machine.HERE:
         parser.error("--rehearse: expected --output, since a rehearsal is no result")
     device = "cpu" if options.rehearse else "cuda"
-    versions = machine.installed(GPU_CONTESTANTS)
+    pythons = {name: options.peers if name in _PEERS else sys.executable for name in GPU_CONTESTANTS}
+    versions = {k: v for name, python in pythons.items() for k, v in machine.installed([name], python).items()}
     names = options.contestants.split(",") if options.contestants else list(GPU_CONTESTANTS)
     names = [name for name in names if name in versions and (device == "cuda" or name in _REHEARSING)]
     limits = ceilings(device)
     about = machine.describe() | {"gpu": limits.pop("name"), "driver": limits.pop("driver")}
     with tempfile.TemporaryDirectory(prefix="latentcore-bench-") as scratch:
         inputs = Inputs.write(Path(scratch))
-        rows = _run(rehearsal() if options.rehearse else gpu_cases(), names, device, inputs)
+        cases = rehearsal() if options.rehearse else gpu_cases()
+        workers = [Worker(name, machine.cores()[:2], inputs, device, pythons[name]) for name in names]
+        rows = _run(cases, workers, inputs, EFFORT if device == "cuda" else QUICK, begun + options.seconds)
         records = summarize(rows, limits, inputs)
     command = " ".join(["python -m bench.gpu", *sys.argv[1:]])
     run = {"machine": about, "versions": {name: versions[name] for name in names}, "command": command}
     write(options.output, {**run, "ceilings": limits, "rows": records})
     print(report.gpu_part(options.output))
-    return int(any(ENGINE in row.refused or ENGINE not in row.timings for row in rows))
+    for case in cases[len(rows) :]:
+        print(f"{case}: no time was left", file=sys.stderr)
+    return int(len(rows) < len(cases) or any(ENGINE in row.refused or ENGINE not in row.timings for row in rows))
 
 
-def _run(cases: list[GpuRow], names: list[str], device: str, inputs: Inputs) -> list[Row]:
-    """The contestants take turns, a process each; those that are not working wait for their next request."""
-    workers = [Worker(name, machine.cores()[:2], inputs, device) for name in names]
+def _run(cases: list[GpuRow], workers: list[Worker], inputs: Inputs, effort: Effort, end: float) -> list[Row]:
+    """The rows that were begun before the end. The contestants take turns, a process each; those that are not working wait
+    for their next request."""
     rows = []
     for case in cases:
         begin = time.perf_counter()
-        rows.append(measure(case, workers, inputs, EFFORT if device == "cuda" else QUICK))
+        if begin > end:
+            break
+        rows.append(measure(case, workers, inputs, effort))
         times = ", ".join(f"{name} {1e6 * timing.median:.1f}" for name, timing in rows[-1].timings.items())
         refused = "".join(f"; {name}: {reason}" for name, reason in rows[-1].refused.items())
         print(f"{case} [{time.perf_counter() - begin:.0f} s], µs: {times}{refused}", file=sys.stderr, flush=True)
@@ -71,7 +82,8 @@ def summarize(rows: list[Row], limits: dict[str, Any], inputs: Inputs) -> list[d
     records = report.summarize(rows, dict.fromkeys({row.threads for row in rows}, limits), inputs)
     for row, record in zip(rows, records, strict=True):
         work = row.case.work(inputs, skip_zeros=False)
-        record |= {"flops": work.flops, "bytes": work.bytes}
+        title = row.case.title if isinstance(row.case, GpuCase) else row.case.task
+        record |= {"task": title, "flops": work.flops, "bytes": work.bytes}
     return records
 
 

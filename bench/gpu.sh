@@ -1,34 +1,71 @@
 #!/usr/bin/env bash
 # On a machine with a GPU, in one call and under eight minutes: builds, runs all GPU tests on the device, the kernel tests under
 # compute-sanitizer where there is one, and the benchmarks; writes bench/results/<gpu>.json and the GPU's part of
-# bench/RESULTS.md. GPU_PYTHON names a Python that has everything (latentcore, its extra "cuda", pytest; for the benchmarks
-# torch and jax with CUDA, whichever are to take part); without it the Makefile makes one.
-# With --rehearse, on any machine: everything but launches.
+# bench/RESULTS.md. GPU_PYTHON names a Python that has latentcore with its extra "cuda", CUDA's libraries and pytest; PEERS_PYTHON
+# one that has torch and jax with CUDA, which pin compilers of their own. What is not named is made here. GPU_SECONDS: the time
+# that there is.
+# With --rehearse, on any machine: every command but launches. Kernels are compiled, tests collected, benchmarks run on the CPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
+limit=${GPU_SECONDS:-465}
+part() { echo $(((limit - SECONDS) * $1 / 100)); }
+status=0
 
-if [ "${1:-}" = --rehearse ]; then
-  "${GPU_PYTHON:-.venv/bin/python}" -m bench.gpu --rehearse --output "$(mktemp -d)"
-  exit
-fi
-
-nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv
-if [ -z "${GPU_PYTHON:-}" ]; then
+make_engine() {
   make .venv-cuda/.test-cuda
-  .venv-cuda/bin/python -m pip install --quiet torch 'jax[cuda13]' || echo "benchmarks go without the peers that cannot be installed"
+  # With CuPy's libraries, of the CUDA that everything is pinned to.
+  [ -n "$rehearse" ] || .venv-cuda/bin/python -m pip install --quiet "$(.venv-cuda/bin/python -c '
+from importlib.metadata import requires
+(cupy,) = [r.split(";")[0] for r in requires("latentcore") if r.startswith("cupy")]
+print(cupy.replace("==", "[ctk]==").strip())')" 'cuda-toolkit==13.0.*'
+}
+
+make_peers() {
+  python3 -m venv .venv-peers
+  .venv-peers/bin/pip install --quiet torch 'jax[cuda13]' || echo "benchmarks go without the peers that cannot be installed"
+}
+
+rehearse=
+[ "${1:-}" != --rehearse ] || rehearse=1
+peers=
+if [ -z "$rehearse" ]; then
+  nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv
+  if [ -z "${PEERS_PYTHON:-}" ]; then
+    make_peers &
+    peers=$!
+  fi
+fi
+if [ -z "${GPU_PYTHON:-}" ]; then
+  make_engine
   GPU_PYTHON=.venv-cuda/bin/python
 fi
 "$GPU_PYTHON" -c 'import latentcore as lc; lc.show_config()'
 
-status=0
-export LATENTCORE_TEST_DEVICE=cuda LATENTCORE_REQUIRE_CUDA=1
-timeout 200 "$GPU_PYTHON" -m pytest -q -p no:cacheprovider tests/gpu --ignore=tests/gpu/test_compiled.py || status=1
+pytest=("$GPU_PYTHON" -m pytest -q -p no:cacheprovider tests/gpu --ignore=tests/gpu/test_compiled.py)
+sanitized=(-x -k "kernels and float32")
+export LATENTCORE_TEST_DEVICE=cuda
+if [ -n "$rehearse" ]; then
+  scratch=$(mktemp -d)
+  trap 'rm -rf "$scratch"' EXIT
+  LATENTCORE_CACHE=$scratch "$GPU_PYTHON" tests/gpu/variants.py --arch 90 --most 2
+  "${pytest[@]}" --collect-only | tail -1
+  "${pytest[@]}" "${sanitized[@]}" --collect-only | tail -1
+  "$GPU_PYTHON" -m bench.gpu --rehearse --output "$scratch" --peers "${PEERS_PYTHON:-.venv/bin/python}" --seconds "$(part 90)"
+  exit
+fi
+
+"$GPU_PYTHON" tests/gpu/variants.py
+export LATENTCORE_REQUIRE_CUDA=1
+timeout "$(part 40)" "${pytest[@]}" || status=1
 if command -v compute-sanitizer; then
-  timeout 90 compute-sanitizer --error-exitcode 1 \
-      "$GPU_PYTHON" -m pytest -q -x -p no:cacheprovider tests/gpu -k "kernels and float32" || status=1
+  seconds=$(part 30)
+  timeout "$seconds" compute-sanitizer --error-exitcode 1 "${pytest[@]}" "${sanitized[@]}" || {
+    [ $? = 124 ] && echo "compute-sanitizer: ended after $seconds s, with no error so far" || status=1
+  }
 else
   echo "compute-sanitizer: not on this machine, not run"
 fi
-timeout 240 "$GPU_PYTHON" -m bench.gpu || status=1
+[ -z "$peers" ] || wait "$peers"
+"$GPU_PYTHON" -m bench.gpu --peers "${PEERS_PYTHON:-.venv-peers/bin/python}" --seconds "$(part 90)" || status=1
 exit $status

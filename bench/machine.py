@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import json
 import os
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -26,15 +26,20 @@ def cores() -> list[int]:
     return list(first.values())
 
 
-def installed(contestants: Iterable[str] = CONTESTANTS) -> dict[str, str]:
-    """The version of every contestant that is installed, by contestant."""
-    versions = {}
-    for name in contestants:
-        try:
-            versions[name] = importlib.metadata.version(PACKAGES[name])
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
+def installed(contestants: Iterable[str] = CONTESTANTS, python: str = sys.executable) -> dict[str, str]:
+    """The version of every contestant that is installed for that Python, by contestant."""
+    packages = {name: PACKAGES[name] for name in contestants}
+    program = """
+import importlib.metadata, json, sys
+versions = {}
+for name, package in json.loads(sys.argv[1]).items():
+    try:
+        versions[name] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        continue
+print(json.dumps(versions))
+"""
+    return json.loads(_output([python, "-c", program, json.dumps(packages)]))
 
 
 def describe() -> dict[str, str | int | float]:

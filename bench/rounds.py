@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import importlib
+import json
 import math
 import multiprocessing
 import os
-import threading
-import time
-from collections.abc import Callable
+import subprocess
+import sys
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .cases import COLD, Case, Inputs
 from .linear import Components, Decomposition
-from .peers import BUILDERS, Peer, load
+from .machine import HERE
 
 AnyCase = Case | Decomposition | Components
 
@@ -85,18 +80,22 @@ class WorkerError(Exception):
 class Worker:
     """A contestant in a process of its own, pinned to as many CPUs as it has threads; it blocks while it waits."""
 
-    def __init__(self, name: str, cpus: list[int], inputs: Inputs, device: str | None = None) -> None:
+    def __init__(
+        self, name: str, cpus: list[int], inputs: Inputs, device: str | None = None, python: str = sys.executable
+    ) -> None:
+        """python: the interpreter whose libraries it works with."""
         self.name, self.threads = name, len(cpus)
         count = str(self.threads)
-        os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count))
-        cache = str(inputs.folder / f"inductor-{count}")
-        os.environ.update(TORCHINDUCTOR_CACHE_DIR=cache, TORCHINDUCTOR_COMPILE_THREADS="1", JAX_PLATFORMS=device or "cpu")
-        log = inputs.folder / f"{name}-{count}.log"
-        context = multiprocessing.get_context("spawn")
-        self.pipe, far = context.Pipe()
-        self.process = context.Process(target=_serve, args=(far, name, cpus, inputs.folder, log, device), daemon=True)
-        self.process.start()
-        far.close()
+        variables = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count)
+        variables |= {"TORCHINDUCTOR_CACHE_DIR": str(inputs.folder / f"inductor-{count}"), "JAX_PLATFORMS": device or "cpu"}
+        variables |= {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
+        self.pipe, far = multiprocessing.Pipe()
+        with far, (inputs.folder / f"{name}-{count}.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [python, "-m", "bench.worker", str(far.fileno()), name, json.dumps(cpus), inputs.folder, device or ""],
+                env=os.environ | variables, cwd=HERE.parent, pass_fds=[far.fileno()], stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log,
+            )  # fmt: skip
 
     def ask(self, *request: Any) -> dict[str, Any]:
         """Send a request and wait for its reply."""
@@ -107,8 +106,8 @@ class Worker:
                 raise WorkerError(f"no answer in {PREPARE_SECONDS} s")
             reply = self.pipe.recv()
         except (EOFError, OSError) as error:
-            self.process.join(5)
-            raise WorkerError(f"process ended with exit code {self.process.exitcode}") from error
+            self.close()
+            raise WorkerError(f"process ended with exit code {self.process.returncode}") from error
         if "error" in reply:
             raise WorkerError(reply["error"])
         return reply
@@ -116,10 +115,11 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         self.pipe.close()
-        self.process.join(2)
-        if self.process.is_alive():
+        try:
+            self.process.wait(2)
+        except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.join()
+            self.process.wait()
 
 
 def measure(case: AnyCase, workers: list[Worker], inputs: Inputs, effort: Effort) -> Row:
@@ -179,87 +179,3 @@ def _without_refused(row: Row) -> Row:
     for name in row.refused:
         row.timings.pop(name, None)
     return row
-
-
-def _serve(pipe: Connection, name: str, cpus: list[int], folder: Path, log: Path, device: str | None) -> None:
-    os.sched_setaffinity(0, cpus)
-    with log.open("wb") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    inputs = Inputs(folder)
-    if name in BUILDERS:
-        importlib.import_module(BUILDERS[name])
-    peer: Peer | None = None
-    call: Callable[[], Any] = list
-    while True:
-        try:
-            action, *arguments = pipe.recv()
-        except EOFError:
-            return
-        try:
-            if action == "prepare":
-                (case,) = arguments
-                material = case.load(inputs)
-                begin = time.perf_counter()
-                peer = peer or load(name, len(cpus), device)
-                call, evidence = case.prepare(peer, material)
-                reply = {"evidence": evidence, "seconds": time.perf_counter() - begin}
-                gc.collect()
-                gc.freeze()
-                reply["call_seconds"] = 0.0 if case == COLD or case.task == "epoch" else _call_seconds(call)
-                _settle()
-            else:
-                reply = _sample(call, *arguments)
-        except NotImplementedError:
-            reply = {"absent": True}
-        except Exception as error:  # the parent reports it and goes on without this contestant
-            lines = str(error).strip().splitlines()
-            reply = {"error": f"{type(error).__name__}: {lines[0] if lines else ''}"[:200]}
-        pipe.send(reply)
-
-
-def _call_seconds(call: Callable[[], Any]) -> float:
-    times: list[float] = []
-    while len(times) < 5 and sum(times) < 0.05:
-        begin = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - begin)
-    return min(times)
-
-
-def _sample(call: Callable[[], Any], calls: int, warm: int) -> dict[str, Any]:
-    """Time `calls` calls one by one after `warm` untimed ones, then wait until this process has gone quiet."""
-    times = [0] * calls
-    clock = time.perf_counter_ns
-    gc.disable()
-    for _ in range(warm):
-        call()
-    wall, processor = time.perf_counter(), time.process_time()
-    for i in range(calls):
-        begin = clock()
-        call()
-        times[i] = clock() - begin
-    busy = (time.process_time() - processor) / (time.perf_counter() - wall)
-    gc.enable()
-    _settle()
-    return {"times": [nanoseconds * 1e-9 for nanoseconds in times], "busy": busy}
-
-
-def _settle() -> None:
-    """Wait until no other thread of this process spins, so that the next contestant has the machine to itself."""
-    quiet = 0
-    for _ in range(500):
-        time.sleep(0.001)
-        quiet = 0 if _running() else quiet + 1
-        if quiet == 3:
-            return
-
-
-def _running() -> bool:
-    """Whether a thread of this process besides the caller is running or wants to, preempted or not."""
-    for task in Path("/proc/self/task").iterdir():
-        if int(task.name) != threading.get_native_id():
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                if (task / "stat").read_text().rpartition(")")[2].split()[0] == "R":
-                    return True
-    return False
