@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import pytest
 from examine import declared, examine
@@ -76,6 +79,17 @@ def taken():
     work = [(variant, arch) for variants in VARIANTS.values() for variant in variants for arch in ARCHS]
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
         return dict(zip(work, pool.map(examine, *zip(*work))))
+
+
+def test_what_is_named_is_what_is_checked_here():
+    """The extra "cuda", in exact versions; CuPy finds the headers that its own kernels need."""
+    from cupy._core import core
+
+    extra = (Path(__file__).parents[2] / "pyproject.toml").read_text().partition("\ncuda = [")[2].partition("\n]")[0]
+    named = dict(re.findall(r'"([\w-]+)==([\d.]+)"', extra))
+    assert {"cupy-cuda13x", "numba-cuda", "triton"} <= named.keys()
+    assert named == {name: importlib.metadata.version(name) for name in named}
+    assert any((Path(option[2:]) / "cuda_runtime.h").exists() for option in core.assemble_cupy_compiler_options(()))
 
 
 def test_every_op_has_cases():

@@ -17,6 +17,8 @@ from numerics import assert_same_bits
 
 import latentcore as lc
 from latentcore import backends
+from latentcore.ops import Clock
+from latentcore.plan import Plan
 from latentcore.training import Trainer
 
 pytestmark = pytest.mark.skipif(not ON_GPU, reason="needs a GPU")
@@ -101,6 +103,25 @@ def test_components_of_many_rows(cupy):
     np.testing.assert_allclose(got.components_, want.components_, atol=2e-4)
 
 
+@pytest.mark.parametrize("rows", [2**21 + 3, 2**28 + 5], ids=["blocks", "offsets"])
+def test_more_rows_than_other_dimensions_of_a_grid_and_int32_hold(rows, cupy, backend):
+    inputs = 8
+    if cupy.cuda.Device().mem_info[0] < 6 * rows * inputs:
+        pytest.skip("needs a GPU of more memory")
+    plan = Plan("wide")
+    plan.input("x", "rows", inputs)
+    plan.output("y", "rows", 1)
+    weight = plan.weight("w", 1, inputs)
+    plan.call("linear_forward", y="y", x="x", w=weight)
+    state = {"w": backend.allocate(plan.buffers["w"])}
+    backend.put(state["w"], np.arange(1.0, inputs + 2)[None])
+    arrays = {"x": cupy.zeros((rows, inputs), "float32"), "y": cupy.full((rows, 1), cupy.nan, "float32")}
+    arrays["x"][-1] = 1
+    backend.bind(plan, rows, state).run(arrays, Clock(rows=rows))
+    assert arrays["y"][[0, -2, -1], 0].get().tolist() == [inputs + 1, inputs + 1, sum(range(1, inputs + 2))]
+    assert not cupy.isnan(arrays["y"]).any()
+
+
 # ---- graphs and streams ----------------------------------------------------------------------------------------------
 
 
@@ -160,6 +181,19 @@ def test_calls_do_not_pile_up_memory(cupy):
         cupy.cuda.Device().synchronize()
         used.append(cupy.get_default_memory_pool().used_bytes())
     assert used[-1] == used[5]
+
+
+def test_a_model_keeps_to_its_gpu(cupy):
+    if cupy.cuda.runtime.getDeviceCount() < 2:
+        pytest.skip("needs two GPUs")
+    model, z = vae().initialize(FEATURES), cupy.asarray(Z[:10])
+    with cupy.cuda.Device(1):
+        with pytest.raises(ValueError, match="lies on"):
+            model.decode(Z[:10])
+        with pytest.raises(ValueError, match="lies on"):
+            lc.svd(z[None])
+        assert lc.svd(cupy.asarray(Z[:10])[None])[0].device.id == 1
+    assert model.decode(z).device.id == 0
 
 
 # ---- precision -------------------------------------------------------------------------------------------------------
