@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -205,6 +206,18 @@ def test_launches_go_to_the_current_stream(gpu, shipped, arrays):
     with stand_in.Stream(gpu, 99):
         run()
     assert gpu.launched[0][-1] == 99
+
+
+def test_each_thread_has_a_default_stream_of_its_own(gpu):
+    device, found = CupyDevice(), []
+    assert device.stream() == gpu.streams[0].ptr
+    gpu.streams[0].ptr = 2  # the handle that stands for it in every thread
+    for _ in range(3):  # one after another: they may have the same identity
+        thread = threading.Thread(target=lambda: found.append((device.stream(), device.stream())))
+        thread.start()
+        thread.join()
+    assert all(first == again < 0 for first, again in found)
+    assert len({first for first, _ in found}) == 3
 
 
 def test_what_no_signal_may_part_is_one_graph(gpu, shipped, arrays):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import struct
 import threading
@@ -110,6 +111,7 @@ class CupyDevice:
         self.cupy = self.xp = cupy
         self.driver = driver
         self._functions: dict[tuple[Variant, int], tuple[Any, Binary]] = {}
+        self._thread, self._threads = threading.local(), itertools.count(1)
         os.register_at_fork(after_in_child=self._forked)
 
     def _forked(self) -> None:
@@ -147,7 +149,12 @@ class CupyDevice:
 
     def stream(self) -> int:
         pointer = int(self.cupy.cuda.get_current_stream().ptr)
-        return pointer if pointer != self.cupy.cuda.runtime.streamPerThread else -threading.get_ident()
+        if pointer != self.cupy.cuda.runtime.streamPerThread:
+            return pointer
+        # Each thread has one of its own. A thread's identity may come again while work of the last one is still going on.
+        if not hasattr(self._thread, "number"):
+            self._thread.number = next(self._threads)
+        return -int(self._thread.number)
 
     def solving(self) -> AbstractContextManager[Any]:
         self._cusolver()
