@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import functools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from kernels import ON_GPU
 from place import ROWS, X, near
 
 import latentcore as lc
-from latentcore import linalg
+from latentcore import backends, linalg
 from latentcore.backends.cuda import CudaBackend
 
 pytestmark = pytest.mark.usefixtures("place", "few_rows_at_a_time")
@@ -82,3 +84,21 @@ if not ON_GPU:
         assert {"asarray", "sort", "tril", "linalg.eigh", "linalg.qr", "linalg.svd"} <= place.device.used
         for name in place.device.used:
             assert callable(functools.reduce(getattr, name.split("."), cupy))
+
+    def test_cupy_has_all_that_it_is_driven_by():
+        """Every name of CuPy's in the sources of the device: what stands in for CuPy in other tests has what it is given."""
+        import cupy
+        from cupy_backends.cuda.api import driver
+
+        runtime = cupy.cuda.runtime
+        roots = {"cupy": cupy, "self.cupy": cupy, "device.cupy": cupy, "self.device.cupy": cupy, "runtime": runtime}
+        roots |= {"self.driver": driver, "self.device.driver": driver}
+        asked = set()
+        for name in ("device", "cusolver"):
+            tree = ast.parse((Path(backends.__file__).parent / f"{name}.py").read_text())
+            chains = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+            asked |= {(root, chain[len(root) + 1 :]) for chain in chains for root in roots if chain.startswith(f"{root}.")}
+        plain = {(root, chain) for root, chain in asked if "(" not in chain}
+        assert {("self.device.cupy", "cuda.Stream"), ("self.driver", "funcSetAttribute")} <= plain
+        for root, chain in plain:
+            functools.reduce(getattr, chain.split("."), roots[root])
