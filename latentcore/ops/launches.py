@@ -238,7 +238,7 @@ def _order(plan: Any) -> list[list[int]]:
     order: list[list[int]] = []
     waiting: list[int] = []
     for i, call in enumerate(plan.calls):
-        made = set(call.arguments[: OPS[call.op].outputs])
+        made = _made(call)
         if any(_conflict(plan.calls[w], call, made) for w in waiting):
             order.append(waiting)
             waiting = []
@@ -254,6 +254,11 @@ def _order(plan: Any) -> list[list[int]]:
     return [*order, waiting] if waiting else order
 
 
+def _made(call: Any) -> set[str | None]:
+    """What a call writes to."""
+    return set(call.arguments[: OPS[call.op].outputs])
+
+
 def _argument(call: Any, name: str) -> str | None:
     names = [a.name for a in OPS[call.op].arguments]
     return call.arguments[names.index(name)]
@@ -261,24 +266,28 @@ def _argument(call: Any, name: str) -> str | None:
 
 def _conflict(update: Any, call: Any, made: set[str | None]) -> bool:
     """Whether a call reads or writes what a waiting update writes, or writes what it reads."""
-    written = set(update.arguments[: OPS[update.op].outputs])
+    written = _made(update)
     shared_scalars = {_argument(update, "learning_rate")}
     return bool(written & set(call.arguments) or (made & set(update.arguments)) - shared_scalars - {None})
 
 
 def describe_launches(plan: Any, rows: int) -> str:
-    """A plan as the kernels that it launches: for each its calls, grid, FLOPs and bytes, each buffer counted once; and the
-    sum beside the floor, what a run must move at least: inputs, states and outputs."""
+    """A plan as the kernels that it launches: for each its calls, grid, FLOPs and bytes: each buffer once, a state that it
+    changes twice, and of data as many rows as are gathered; and the sum beside the floor, what a run must move at least:
+    inputs, states and outputs, by the same count."""
     lines, total = [f"plan {plan.name} ({plan.dtype}) on cuda, {rows} rows"], [0, 0]
-    launches = launches_of(plan, rows)
+    launches, states = launches_of(plan, rows), {b.name for b in plan.of_role("state")}
+    size = {name: b.bytes(rows) for name, b in plan.buffers.items()}
+    size |= {_argument(c, "x"): size[_argument(c, "y")] for c in plan.calls if c.op == "gather_forward"}
     for launch in launches:
         flops = sum(plan.cost(plan.calls[i], rows)[0] for i in launch.calls)
-        names = {o.name for o in launch.operands() if o.name in plan.buffers}
-        moved = sum(plan.buffers[name].bytes(rows) for name in names)
+        changed = {name for i in launch.calls for name in _made(plan.calls[i]) & states}
+        moved = sum(size[name] for name in [*({o.name for o in launch.operands()} & size.keys()), *changed])
         total = [total[0] + flops, total[1] + moved]
         calls = ", ".join(f"{i}: {plan.calls[i].op}" for i in launch.calls)
         grid = " x ".join(map(str, launch.grid))
         lines.append(f"  {launch.kernel.name:<28} {grid:>14}  {calls:<60} {flops:>14,} FLOP {moved:>12,} B")
-    floor = sum(b.bytes(rows) * (2 if b.role == "state" else 1) for b in plan.buffers.values() if b.role != "temporary")
+    changed = {name for call in plan.calls for name in _made(call) & states}
+    floor = sum(size[name] for name in [*(b.name for b in plan.buffers.values() if b.role != "temporary"), *changed])
     lines.append(f"  {len(launches)} kernels {'total':<96} {total[0]:>14,} FLOP {total[1]:>12,} B (floor {floor:,} B)")
     return "\n".join(lines)

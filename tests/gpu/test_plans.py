@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,10 @@ def test_a_training_step_is_at_most_sixteen_kernels():
     assert sorted(i for launch in launches for i in launch.calls) == list(range(len(plan.calls)))
     text = plan.describe(128, "cuda")
     assert text.count("FLOP") == len(launches) + 1
-    assert "floor" in text
+    moved, floor = (int(number.replace(",", "")) for number in re.findall(r"([\d,]+) B", text.splitlines()[-1]))
+    weights = sum(plan.buffers[b.name].bytes(128) for b in plan.of_role("state"))
+    assert 2 * weights + 128 * 784 * 4 < floor < 2 * weights + 129 * 784 * 4, "of the data, what is gathered"
+    assert floor < moved < 2 * floor
 
 
 @pytest.mark.parametrize("function", ["encode", "decode", "reconstruct", "score_samples"])
