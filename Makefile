@@ -73,7 +73,7 @@ fuzz:
 	cd build/address && fuzz/fuzz $(or $(ARGS),-max_total_time=25) ../../tests/data
 
 clean:
-	rm -rf build dist .venv .venv-address .venv-cuda .venv-thread
+	rm -rf build dist .venv .venv-address .venv-cuda .venv-peers .venv-thread
 
 $(VENV)/.tools:
 	$(PYTHON) -m venv $(VENV)

@@ -66,6 +66,6 @@ if command -v compute-sanitizer; then
 else
   echo "compute-sanitizer: not on this machine, not run"
 fi
-[ -z "$peers" ] || wait "$peers"
+[ -z "$peers" ] || wait "$peers" || status=1
 "$GPU_PYTHON" -m bench.gpu --peers "${PEERS_PYTHON:-.venv-peers/bin/python}" --seconds "$(part 90)" || status=1
 exit $status
