@@ -92,7 +92,7 @@ def _restored(kind: type[Any], header: Mapping[str, Any], tensors: Mapping[str, 
     check_keys("tensors", {name: tensors[name] for name in kind._derives if name in tensors}, derived)
     for name, array in derived.items():
         check_tensor(name, tensors[name], str(array.dtype), array.shape)
-        if tensors[name].tobytes() != array.tobytes():
+        if not np.array_equal(tensors[name], array):
             raise ValueError(f"{name}: it differs from what the other tensors make")
     _check_golden(model, *(tensors[name] for name in _GOLDEN))
     model.backend = backend
@@ -123,9 +123,7 @@ def _from_json(name: str, value: Any) -> Any:
 
 def _check_golden(model: Any, golden: np.ndarray, stored: np.ndarray) -> None:
     """Whether the model makes of the golden input the output that was stored, up to rounding."""
-    check_tensor("golden:input", golden, model._dtype, (2, model.n_features_in_))
     computed = model._golden_output(model._check_data(golden, "golden:input"))
-    check_tensor("golden:output", stored, model._dtype, computed.shape)
     length = max(dim for b in model._plan(model._golden).of_role("state") for dim in b.shape)
     with np.errstate(all="ignore"):
         scale = float(np.abs(computed).max()) + 1
