@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import models
+import numpy as np
 import pytest
 from numerics import assert_same_bits
 from place import FEATURES, X, Z, autoencoder, near, vae
@@ -28,9 +29,11 @@ def test_training_is_that_of_the_cpu(make, place):
         assert_same_bits(follows.parameters()[name], there.parameters()[name])
 
 
-def test_data_goes_to_the_device_once(place, monkeypatch):
+@pytest.mark.parametrize("where", ["at home", "at an odd address"])
+def test_data_goes_to_the_device_once(where, place, monkeypatch):
     data = models.draw(400, FEATURES)
-    trainer = Trainer(vae(backend="cuda"), data)
+    given = data if where == "at home" else place.put(np.vstack([data[:1], data]))[1:]
+    trainer = Trainer(vae(backend="cuda"), given)
     sizes, write = [], place.device.write
     monkeypatch.setattr(place.device, "write", lambda array, source: (sizes.append(source.nbytes), write(array, source)))
     trainer.run(2)
