@@ -4,73 +4,87 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from . import machine, report
-from .cases import COLD, Inputs, cases
+from . import machine, native, report
+from .cases import Inputs, cases
+from .latency import Latency, latency_cases
 from .linear import linear_cases
-from .peers import CONTESTANTS, ENGINE
-from .rounds import QUICK, AnyCase, Effort, Row, Worker, measure, measure_cold
-
-NOT_COLD = ("torch.compile", "NumPy", "SciPy", "scikit-learn")
-"""Compiling is no start, NumPy's own import is not counted for anybody, and the others have no network."""
+from .peers import CONTESTANTS, ENGINE, LATENCY_CONTESTANTS
+from .rounds import QUICK, AnyCase, Effort, Row, Worker, measure, measure_starts
 
 
 def main() -> int:
     """Run the benchmarks; 1 if latentcore failed or was refused in a row, else 0."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few, short samples")
-    parser.add_argument("--section", choices=report.TITLES, help="one of the two halves; the other's results stay")
+    parser.add_argument("--section", choices=report.TITLES, help="one of them; the others' results stay")
     parser.add_argument("--only", metavar="PATTERN", help="rows that match, as 'decode*' or 'train step mnist 128'")
     parser.add_argument("--threads", metavar="N,N", help="numbers of threads (default: 1,2 as far as there are cores)")
-    parser.add_argument("--contestants", metavar="NAME,NAME", help=f"of {', '.join(CONTESTANTS)}")
+    parser.add_argument("--contestants", metavar="NAME,NAME", help=f"of {', '.join([*CONTESTANTS, *LATENCY_CONTESTANTS])}")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to write (default: bench/, if all rows ran)")
     options = parser.parse_args()
 
     cores = machine.cores()
     counts = [int(n) for n in options.threads.split(",")] if options.threads else [n for n in (1, 2) if n <= len(cores)]
-    versions = machine.installed()
-    names = options.contestants.split(",") if options.contestants else list(CONTESTANTS)
+    everybody = list(dict.fromkeys([*CONTESTANTS, *LATENCY_CONTESTANTS]))
+    versions = machine.installed(everybody)
+    names = options.contestants.split(",") if options.contestants else everybody
     for name in names:
-        if name not in CONTESTANTS:
-            parser.error(f"--contestants: {name!r} is none of {', '.join(CONTESTANTS)}")
+        if name not in everybody:
+            parser.error(f"--contestants: {name!r} is none of {', '.join(everybody)}")
         if name not in versions:
             print(f"{name} is not installed and takes no part", file=sys.stderr)
     names = [name for name in names if name in versions]
     if not names or not counts or not 1 <= min(counts) <= max(counts) <= len(cores):
         parser.error(f"nothing to run: {len(cores)} cores, contestants installed: {', '.join(versions)}")
-    halves = {"neural": [*cases(), COLD], "linear": linear_cases()}
-    wanted = [case for half, rows in halves.items() if options.section in (None, half) for case in rows]
-    chosen = [case for case in wanted if fnmatch.fnmatch(str(case), options.only or "*")]
+    rows = {"neural": cases(), "linear": linear_cases(), "latency": latency_cases()}
+    chosen = {
+        section: [case for case in rows[section] if fnmatch.fnmatch(str(case), options.only or "*")]
+        for section in rows
+        if options.section in (None, section)
+    }
+    if chosen.get("latency"):
+        _build_native()
 
     about, begin, spent = machine.describe(), time.perf_counter(), machine.processor_seconds()
+    sections, failed = {}, False
     with tempfile.TemporaryDirectory(prefix="latentcore-bench-") as scratch:
         inputs = Inputs.write(Path(scratch))
         program = machine.build_ceilings(Path(scratch))
-        limits, rows = {}, []
-        for count in counts:
-            effort = QUICK if options.quick else Effort()
-            mine = [case for case in chosen if case != COLD or count == counts[0]]
-            measured, more = _run(mine, names, cores[:count], inputs, effort, program)
-            limits[count] = measured
-            rows += more
-        everybody, own = (after - before for after, before in zip(machine.processor_seconds(), spent, strict=True))
-        about["neighbours"] = round(max(0.0, everybody - own) / (time.perf_counter() - begin), 2)
-        records = report.summarize(rows, limits, inputs)
+        for section, cases_ in chosen.items():
+            taking = [name for name in names if name in (LATENCY_CONTESTANTS if section == "latency" else CONTESTANTS)]
+            limits, measured = {}, []
+            for count in counts if cases_ and taking else ():
+                effort = QUICK if options.quick else Effort()
+                mine = [case for case in cases_ if not isinstance(case, Latency) or case.both or count == counts[0]]
+                limits[count], more = _run(mine, taking, cores[:count], inputs, effort, program)
+                measured += more
+            if measured:
+                run = {"versions": {name: versions[name] for name in taking}, "ceilings": list(limits.values())}
+                sections[section] = run | {"rows": report.summarize(measured, limits, inputs)}
+                failed |= any(ENGINE in row.refused for row in measured)
+        everything, own = (after - before for after, before in zip(machine.processor_seconds(), spent, strict=True))
+        about["neighbours"] = round(max(0.0, everything - own) / (time.perf_counter() - begin), 2)
     command = " ".join(["python -m bench", *sys.argv[1:]])
-    taken = {name: versions[name] for name in names}
-    run = {"machine": about, "versions": taken, "command": command, "ceilings": list(limits.values())}
+    sections = {section: {"machine": about, "command": command, **run} for section, run in sections.items()}
     whole = not (options.quick or options.only or options.threads or options.contestants) and ENGINE in names
     if whole or options.output:
-        report.write(options.output or machine.HERE, run, records)
-    sections = {record["section"]: {**run, "rows": []} for record in records}
-    for record in records:
-        sections[record["section"]]["rows"].append(record)
+        report.write(options.output or machine.HERE, sections)
     print(report.markdown(sections))
-    return int(any(ENGINE in row.refused for row in rows))
+    return int(failed)
+
+
+def _build_native() -> None:
+    print("the C library is compiled", file=sys.stderr, flush=True)
+    try:
+        native.build()
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        print(f"nobody is timed from C: {error}", file=sys.stderr)
 
 
 def _run(
@@ -81,10 +95,8 @@ def _run(
     workers = [Worker(name, cpus, inputs) for name in names]
     for case in chosen:
         begin = time.perf_counter()
-        if case == COLD:
-            row = measure_cold([name for name in names if name not in NOT_COLD], cpus, inputs, effort)
-        else:
-            row = measure(case, workers, inputs, effort)
+        starts = isinstance(case, Latency) and case.starts
+        row = (measure_starts if starts else measure)(case, workers, inputs, effort)
         rows.append(row)
         if len(rows) % 6 == 0 or len(rows) == len(chosen):
             ceilings.append(machine.ceilings(program, cpus))

@@ -25,7 +25,7 @@ class Case:
     """One row: a task on rows of a kind, `batch` at a time."""
 
     task: str
-    """ "train step", "epoch", "encode", "decode", "reconstruct" or "first decode" """
+    """ "train step", "epoch", "encode", "decode" or "reconstruct" """
     data: str
     """ "mnist" (81 % zeros), "dense" (uniform, no zeros) or "codes" (standard normal) """
     batch: int
@@ -43,11 +43,6 @@ class Case:
         return self.task in ("train step", "epoch")
 
     @property
-    def function(self) -> str:
-        """The compiled function of an inference row."""
-        return "decode" if self.task == "first decode" else self.task
-
-    @property
     def steps(self) -> int:
         """Operations in a timed call, so that a call of a training step lasts some milliseconds."""
         return {16: 8, 128: 2}.get(self.batch, 1) if self.task == "train step" else 1
@@ -59,7 +54,7 @@ class Case:
             work = training_work(self.network, parameters, np.asarray(x[: self.batch]), skip_zeros=skip_zeros)
             count = len(x) / self.batch if self.task == "epoch" else 1
             return Work(count * work.flops, count * work.bytes, work.held)
-        return inference_work(self.network.layers(parameters, self.function), x, skip_zeros=skip_zeros)
+        return inference_work(self.network.layers(parameters, self.task), x, skip_zeros=skip_zeros)
 
     def load(self, inputs: Inputs) -> tuple[Parameters, np.ndarray]:
         """The weights that every contestant starts from, and the rows."""
@@ -75,7 +70,7 @@ class Case:
             losses = peer.losses(self.network, parameters, np.array(rows[: self.batch]), CHECK_STEPS)
             run = peer.training(self.network, parameters, rows, self.batch)
             return lambda: run(self.steps), losses
-        call = peer.inference(self.network, parameters, self.function, rows)
+        call = peer.inference(self.network, parameters, self.task, rows)
         return call, peer.host(call())
 
     def verdicts(self, inputs: Inputs, evidence: dict[str, Any]) -> dict[str, str]:
@@ -87,7 +82,7 @@ class Case:
             consensus = float(np.median([losses[-1] for losses in evidence.values()]))
             reasons = {name: training_fault(losses, first, consensus) for name, losses in evidence.items()}
         else:
-            truth = activations(self.network.layers(parameters, self.function), inputs.rows(self))[-1]
+            truth = activations(self.network.layers(parameters, self.task), inputs.rows(self))[-1]
             features = self.network.features
             reasons = {name: inference_fault(output, truth, features) for name, output in evidence.items()}
         return {name: reason for name, reason in reasons.items() if reason}
@@ -105,9 +100,6 @@ def cases() -> list[Case]:
     for task in ("encode", "reconstruct"):
         rows += [Case(task, data, batch) for data in ("mnist", "dense") for batch in BATCHES]
     return [*rows, Case("decode", "codes", 1, TINY)]
-
-
-COLD = Case("first decode", "codes", 1)
 
 
 class Inputs:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 CHECK_STEPS = 20
+ROUNDED = {"float16": 2e-3, "int8": 3e-2}
+"""What rounding the weights may cost, of the largest output."""
 
 
-def inference_fault(output: np.ndarray, truth: np.ndarray, length: int) -> str | None:
-    """None if it is within 10 eps sqrt(length) of truth (float64), relative to its largest entry; else the fault."""
+def inference_fault(output: np.ndarray, truth: np.ndarray, length: int, weights: str = "float32") -> str | None:
+    """None if it is within 10 eps sqrt(length), or what smaller weights cost, of truth (float64), relative to its largest
+    entry; else the fault."""
     if output.shape != truth.shape or output.dtype != np.float32:
         return f"gave {output.dtype} {output.shape}, expected float32 {truth.shape}"
     error = np.abs(output - truth).max() / np.abs(truth).max()
-    bound = 10 * np.finfo(np.float32).eps * length**0.5
+    bound = ROUNDED.get(weights, 10 * np.finfo(np.float32).eps * length**0.5)
     return None if error <= bound else f"off by {error:.1e} of the largest output, allowed {bound:.1e}"
 
 

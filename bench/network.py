@@ -57,9 +57,14 @@ class Network:
         decoder.append(layer(f"decoder.{self.depth}", "sigmoid"))
         return {"encode": encoder, "decode": decoder, "reconstruct": encoder + decoder}[task]
 
+    def width(self, task: str) -> int:
+        """Columns of a task's output."""
+        return self.latent if task == "encode" else self.features
+
 
 VAE = Network(784, 400, 20)
 TINY = Network(8, 32, 32)
+DEEP = Network(256, 384, 128, depth=2)
 IMPORTANCE = Network(784, 200, 50, depth=2, activation="tanh", samples=50)  # Burda et al. 2015, one stochastic layer
 
 
@@ -108,14 +113,17 @@ class Work:
     bytes: float
     held: float
 
-    def floor(self, ceilings: dict) -> float:
-        """Seconds at the FMA peak or at the bandwidth of the level that holds the weights, whichever is longer."""
-        level = next(level for level in ceilings["levels"] if level["capacity"] >= self.held)
+    def floor(self, ceilings: dict, *, cold: bool = False) -> float:
+        """Seconds at the FMA peak or at the bandwidth of the level that holds the weights, whichever is longer; main memory
+        holds them if caches are `cold`."""
+        levels = ceilings["levels"][-1:] if cold else ceilings["levels"]
+        level = next(level for level in levels if level["capacity"] >= self.held)
         return max(self.flops / (ceilings["fma_gflops"] * 1e9), self.bytes / (level["gbps"] * 1e9))
 
 
-def inference_work(layers: list[Layer], x: np.ndarray, *, skip_zeros: bool) -> Work:
-    """The work of one pass over x; with `skip_zeros` a zero input of a layer costs no arithmetic and no weights."""
+def inference_work(layers: list[Layer], x: np.ndarray, *, skip_zeros: bool, item: int = 4) -> Work:
+    """The work of one pass over x; with `skip_zeros` a zero input of a layer costs no arithmetic and no weights. item: bytes
+    of a weight."""
     values = activations(layers, x)
     flops, held = 0.0, 0.0
     for layer, value in zip(layers, values, strict=False):
@@ -123,7 +131,7 @@ def inference_work(layers: list[Layer], x: np.ndarray, *, skip_zeros: bool) -> W
         used = np.count_nonzero(value) if skip_zeros else value.size
         touched = np.count_nonzero(value.any(0)) if skip_zeros else columns
         flops += 2.0 * used * rows
-        held += 4.0 * rows * (touched + 1)
+        held += rows * (item * touched + 4.0)
     return Work(flops, held + 4.0 * (values[0].size + values[-1].size), held)
 
 

@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from . import latency_report
 from .cases import Inputs, mnist_path
+from .latency import Latency
 from .machine import HERE, slug
 from .peers import CONTESTANTS, ENGINE, GPU_CONTESTANTS
 from .rounds import Row
+from .tables import refusals, time_text
 
 SHOWN_BATCHES = {"train step": (16, 128, 1024), "decode": (1, 16, 128), "reconstruct": (1, 16, 128)}
 # README.md's tables: what stands above each section's, and which of its rows it shows.
@@ -29,7 +32,7 @@ SciPy, PyTorch, JAX and scikit-learn takes.""",
         lambda record: "float64" not in record["data"],
     ),
 }
-TITLES = {"neural": "Neural models", "linear": "SVD, eigh and PCA"}
+TITLES = {"neural": "Neural models", "linear": "SVD, eigh and PCA", "latency": "Latency"}
 
 NOTES = """\
 * All contestants run the same network (784-400-(20+20), 20-400-784, ReLU, Bernoulli, Adam at 1e-3, float32) from the
@@ -46,8 +49,6 @@ NOTES = """\
 * Inputs and outputs live in each library's own arrays: no conversion is timed. All but eager PyTorch and NumPy hold a
   snapshot of the weights in inference. PyTorch flushes denormals, as latentcore and JAX do. torch.compile's inference
   is frozen and autotuned; its compile time is not counted.
-* `first decode` is a fresh process's way to its first decoded code, NumPy imported and the weights in memory; ONNX
-  Runtime's graph builder is imported too, since a user has a file.
 * `floor` is the longer of the multiply-adds at the FMA peak and the bytes moved at the bandwidth of the cache level
   that holds the weights, the best of several measurements during this run; `x floor` is latentcore's median over it.
   The second counts no arithmetic for zero inputs of a layer (dark pixels, inactive ReLUs) and no weights that only
@@ -77,17 +78,18 @@ def summarize(rows: list[Row], ceilings: dict[int, dict], inputs: Inputs) -> lis
     return [_record(row, ceilings[row.threads], inputs) for row in rows]
 
 
-def write(folder: Path, run: dict[str, Any], records: list[dict]) -> None:
-    """Write RESULTS.md and results/<processor>.json under `folder`. run: "machine", "versions", "command" and "ceilings". A
-    section that took no part keeps what an earlier run wrote."""
+def write(folder: Path, made: dict[str, dict[str, Any]]) -> None:
+    """Write RESULTS.md, latency.png and results/<processor>.json under `folder`. made: by section "machine", "versions",
+    "command", "ceilings" and "rows". A section that is not in it keeps what an earlier run wrote."""
     (folder / "results").mkdir(parents=True, exist_ok=True)
-    path = folder / "results" / f"{slug(run['machine'])}.json"
-    sections = json.loads(path.read_text()) if path.exists() else {}
-    for name in TITLES:
-        rows = [record for record in records if record["section"] == name]
-        if rows:
-            sections[name] = {**run, "rows": rows}
+    about = next((run["machine"] for run in made.values()), None)
+    if about is None:
+        return
+    path = folder / "results" / f"{slug(about)}.json"
+    sections = (json.loads(path.read_text()) if path.exists() else {}) | made
     path.write_text(json.dumps(sections, indent=1) + "\n")
+    if "latency" in made:
+        latency_report.plot(folder / "latency.png", made["latency"])
     (folder / "RESULTS.md").write_text(with_gpu_part(markdown(sections), folder))
     readme = folder.parent / "README.md"
     if folder == HERE and readme.exists():
@@ -97,25 +99,29 @@ def write(folder: Path, run: dict[str, Any], records: list[dict]) -> None:
 def with_summary(text: str, sections: dict[str, dict]) -> str:
     """README.md with the tables between their marks made anew."""
     for name, run in sections.items():
-        about, chosen = SUMMARY[name]
-        by_row: dict[str, dict[int, str]] = {}
-        for record in filter(chosen, run["rows"]):
-            timed = record["contestants"]
-            best = min((peer for peer in timed if peer != ENGINE), key=lambda peer: timed[peer]["ratio"])
-            cell = f"{_time(timed[ENGINE]['median'])} | **{timed[best]['ratio']:.2f}×** {best}"
-            by_row.setdefault(f"{record['task']}, {record['data']}, batch {record['batch']}", {})[record["threads"]] = cell
-        threads = sorted({record["threads"] for record in run["rows"]})
-        lines = [
-            f"{run['machine']['cpu']} (family.model {run['machine']['family']}), {run['machine']['date']}, {about}",
-            "",
-            "| work | " + " | ".join(f"{n} thread{'s' * (n > 1)} | best peer" for n in threads) + " |",
-            "|---|" + "--:|---|" * len(threads),
-        ]
-        lines += [f"| {row} | " + " | ".join(cells.get(n, " | ") for n in threads) + " |" for row, cells in by_row.items()]
         marks = f"<!-- {name} results -->", f"<!-- /{name} results -->"
+        lines = latency_report.summary(run) if name == "latency" else _summary(name, run)
         table = "\n".join([marks[0], *lines, marks[1]])
         text = re.sub(f"{marks[0]}.*{marks[1]}", lambda _, table=table: table, text, flags=re.DOTALL)
     return text
+
+
+def _summary(name: str, run: dict[str, Any]) -> list[str]:
+    about, chosen = SUMMARY[name]
+    by_row: dict[str, dict[int, str]] = {}
+    for record in filter(chosen, run["rows"]):
+        timed = record["contestants"]
+        best = min((peer for peer in timed if peer != ENGINE), key=lambda peer: timed[peer]["ratio"])
+        cell = f"{time_text(timed[ENGINE]['median'])} | **{timed[best]['ratio']:.2f}×** {best}"
+        by_row.setdefault(f"{record['task']}, {record['data']}, batch {record['batch']}", {})[record["threads"]] = cell
+    threads = sorted({record["threads"] for record in run["rows"]})
+    return [
+        f"{run['machine']['cpu']} (family.model {run['machine']['family']}), {run['machine']['date']}, {about}",
+        "",
+        "| work | " + " | ".join(f"{n} thread{'s' * (n > 1)} | best peer" for n in threads) + " |",
+        "|---|" + "--:|---|" * len(threads),
+        *(f"| {row} | " + " | ".join(cells.get(n, " | ") for n in threads) + " |" for row, cells in by_row.items()),
+    ]
 
 
 def markdown(sections: dict[str, dict]) -> str:
@@ -138,9 +144,11 @@ def markdown(sections: dict[str, dict]) -> str:
             parts += [
                 f"### {title}, {threads} thread{'s' * (threads > 1)}",
                 f"Ceilings: float32 multiply-adds {peak}; reads {levels}.",
-                _table([record for record in run["rows"] if record["threads"] == threads]),
+                (latency_report.tables if name == "latency" else _table)(
+                    [record for record in run["rows"] if record["threads"] == threads]
+                ),
             ]
-    return "\n\n".join([*parts, "## How to read it", f"* Rows called mnist: {data}.\n{NOTES}"])
+    return "\n\n".join([*parts, "## How to read it", f"* Rows called mnist: {data}.\n{NOTES}", latency_report.NOTES])
 
 
 def with_gpu_part(text: str, folder: Path) -> str:
@@ -179,16 +187,7 @@ def _gpu_table(records: list[dict], limits: dict) -> str:
             most = limits["levels"][-1]["gbps"], limits["fma_gflops"]
             cells += [f"{moved:.0f}", f"{moved / most[0]:.0%}", f"{done:.0f}", f"{done / most[1]:.0%}"]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, *_refusals(records)])
-
-
-def _refusals(records: list[dict]) -> list[str]:
-    refused = [
-        f"{name} is not timed in {record['task']}, {record['data']}, batch {record['batch']}: {reason}."
-        for record in records
-        for name, reason in record["refused"].items()
-    ]
-    return ["", *refused] if refused else []
+    return "\n".join([*lines, *[""][: len(records)], *refusals(records)])
 
 
 def _record(row: Row, limits: dict, inputs: Inputs) -> dict[str, Any]:
@@ -204,8 +203,10 @@ def _record(row: Row, limits: dict, inputs: Inputs) -> dict[str, Any]:
         "contestants": {},
         "refused": row.refused,
     }
+    if isinstance(row.case, Latency):
+        record |= latency_report.details(row.case, limits, inputs)
     for name, timing in row.timings.items():
-        entry = {
+        entry: dict[str, Any] = {
             "median": timing.median,
             "p99": timing.p99,
             "calls": sum(len(sample) for sample in timing.samples),
@@ -215,6 +216,8 @@ def _record(row: Row, limits: dict, inputs: Inputs) -> dict[str, Any]:
         if ours is not None and name != ENGINE:
             low, middle, high = np.percentile(timing.rounds() / ours.rounds(), (25, 50, 75))
             entry |= {"ratio": middle, "ratio_quartiles": [low, high]}
+        if isinstance(row.case, Latency):
+            entry |= latency_report.tail(timing)
         record["contestants"][name] = entry
     return record
 
@@ -226,29 +229,20 @@ def _table(records: list[dict]) -> str:
     header += ["floor", "x floor", "x floor without zeros"]
     lines = ["| " + " | ".join(header) + " |", "|---|---|" + "--:|" * (len(header) - 2)]
     lines += ["| " + " | ".join(_cells(record, peers)) + " |" for record in records]
-    return "\n".join([*lines, *_refusals(records)])
+    return "\n".join([*lines, *[""][: len(records)], *refusals(records)])
 
 
 def _cells(record: dict, peers: list[str]) -> list[str]:
     timed = record["contestants"]
     ours = timed.get(ENGINE)
     cells = [record["task"], record["data"], str(record["batch"])]
-    cells += [_time(ours["median"]), _time(ours["p99"])] if ours else ["", ""]
+    cells += [time_text(ours["median"]), time_text(ours["p99"])] if ours else ["", ""]
     rivals = [name for name in peers if name in timed]
     best = min(rivals, key=lambda name: timed[name].get("ratio", timed[name]["median"]), default=None)
-    cells.append(f"{best} {_time(timed[best]['median'])}" if best else "")
+    cells.append(f"{best} {time_text(timed[best]['median'])}" if best else "")
     cells.append(f"**{timed[best]['ratio']:.2f}**" if best and ours else "")
     for name in peers:
         entry = timed.get(name)
-        cells.append("" if entry is None else f"{entry['ratio']:.2f}" if ours else _time(entry["median"]))
-    if record["task"] == "first decode":
-        return [*cells, "", "", ""]
-    cells.append(_time(record["floor"]))
+        cells.append("" if entry is None else f"{entry['ratio']:.2f}" if ours else time_text(entry["median"]))
+    cells.append(time_text(record["floor"]))
     return cells + [f"{ours['median'] / record[key]:.2f}" if ours else "" for key in ("floor", "floor_nonzero")]
-
-
-def _time(seconds: float) -> str:
-    for unit, scale in (("ns", 1e9), ("µs", 1e6), ("ms", 1e3)):
-        if seconds * scale < 1000:
-            return f"{seconds * scale:.3g} {unit}"
-    return f"{seconds:.3g} s"

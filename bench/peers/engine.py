@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,12 @@ import numpy as np
 import latentcore as lc
 from latentcore.training import Trainer
 
-from . import LEARNING_RATE, Network, Parameters, Peer
+from . import LEARNING_RATE, Calls, Network, Parameters, Peer
 
 
 class Contestant(Peer):
-    def __init__(self, threads: int) -> None:
-        super().__init__(threads)
+    def __init__(self, threads: int, weights: str = "float32") -> None:
+        super().__init__(threads, weights)
         lc.set_num_threads(threads)
         self.backend = "auto"
 
@@ -23,15 +23,14 @@ class Contestant(Peer):
         """An array where the backend computes."""
         return x
 
-    def inference(self, network: Network, parameters: Parameters, task: str, x: np.ndarray) -> Callable[[], Any]:
-        run = lc.compile(self.model(network, parameters), task, batch=len(x), threads=self.threads)
-        out = np.empty((len(x), network.latent if task == "encode" else network.features), np.float32)
+    def inferences(self, network: Network, parameters: Parameters, task: str, inputs: Sequence[np.ndarray]) -> Calls:
+        batch, model = len(inputs[0]), self.model(network, parameters)
+        run = lc.compile(model, task, batch=batch, weights=self.weights, threads=self.threads)
+        out = np.empty((batch, network.width(task)), np.float32)
+        return [lambda x=x: run(x, out=out) for x in inputs]
 
-        def call() -> np.ndarray:
-            run(x, out=out)
-            return out
-
-        return call
+    def save(self, network: Network, parameters: Parameters, task: str, x: np.ndarray, path: str) -> None:
+        lc.save(self.model(network, parameters), path)
 
     def training(self, network: Network, parameters: Parameters, data: np.ndarray, batch: int) -> Callable[[int], Any]:
         model = self.model(network, parameters)

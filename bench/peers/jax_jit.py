@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from . import LEARNING_RATE, Network, Parameters, Peer, fitted
+from . import LEARNING_RATE, Calls, Network, Parameters, Peer, fitted
 
 State = Any
 
@@ -19,13 +21,17 @@ State = Any
 class Contestant(Peer):
     """Limited by the CPU affinity of its process, from which XLA takes its number of threads at start."""
 
-    def __init__(self, threads: int) -> None:
-        super().__init__(threads)
+    def __init__(self, threads: int, weights: str = "float32") -> None:
+        super().__init__(threads, weights)
         jax.config.update("jax_cpu_enable_async_dispatch", False)
 
-    def inference(self, network: Network, parameters: Parameters, task: str, x: np.ndarray) -> Callable[[], Any]:
-        run, rows = self.jitted(network, parameters, task), jnp.asarray(x)
-        return lambda: run(rows).block_until_ready()
+    def inferences(self, network: Network, parameters: Parameters, task: str, inputs: Sequence[np.ndarray]) -> Calls:
+        run = self.jitted(network, parameters, task)
+        return [lambda rows=rows: run(rows).block_until_ready() for rows in map(jnp.asarray, inputs)]
+
+    def save(self, network: Network, parameters: Parameters, task: str, x: np.ndarray, path: str) -> None:
+        shape = jax.ShapeDtypeStruct(x.shape, jnp.float32)
+        Path(path).write_bytes(jax.export.export(self.jitted(network, parameters, task))(shape).serialize())
 
     def jitted(self, network: Network, parameters: Parameters, task: str) -> Callable[[jax.Array], jax.Array]:
         """The network as one function."""

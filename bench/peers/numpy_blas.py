@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from . import Network, Parameters, Peer, fitted
+from . import Calls, Network, Parameters, Peer, fitted
 
 
 class Contestant(Peer):
     """Limited by OPENBLAS_NUM_THREADS and its kin, which are read when NumPy is imported."""
 
-    def inference(self, network: Network, parameters: Parameters, task: str, x: np.ndarray) -> Callable[[], Any]:
+    def inferences(self, network: Network, parameters: Parameters, task: str, inputs: Sequence[np.ndarray]) -> Calls:
         layers = network.layers(parameters, task)
         plan = [
-            (layer, np.ascontiguousarray(layer.weight.T), np.empty((len(x), len(layer.bias)), np.float32))
+            (layer, np.ascontiguousarray(layer.weight.T), np.empty((len(inputs[0]), len(layer.bias)), np.float32))
             for layer in layers
         ]
 
-        def call() -> np.ndarray:
-            value = x
+        def run(value: np.ndarray) -> np.ndarray:
             for layer, weight, out in plan:
                 value = np.matmul(value, weight, out=out)
                 value += layer.bias
@@ -34,7 +33,7 @@ class Contestant(Peer):
                     np.reciprocal(value, out=value)
             return value
 
-        return call
+        return [lambda x=x: run(x) for x in inputs]
 
     def decomposition(self, task: str, a: np.ndarray) -> Callable[[], Any]:
         return (lambda: np.linalg.svd(a, full_matrices=False)) if task == "svd" else (lambda: np.linalg.eigh(a))

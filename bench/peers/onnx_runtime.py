@@ -1,33 +1,51 @@
-"""ONNX Runtime: Gemm graphs with constant weights, run through an I/O binding."""
+"""ONNX Runtime: Gemm graphs with constant weights, run through an I/O binding; int8 by its dynamic quantization."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import quantize_dynamic
 
-from . import Layer, Network, Parameters, Peer
+from . import Calls, Layer, Network, Parameters, Peer
 
 
 class Contestant(Peer):
-    def inference(self, network: Network, parameters: Parameters, task: str, x: np.ndarray) -> Callable[[], Any]:
+    def inferences(self, network: Network, parameters: Parameters, task: str, inputs: Sequence[np.ndarray]) -> Calls:
         layers = network.layers(parameters, task)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
-        session = onnxruntime.InferenceSession(_graph(layers), options, providers=["CPUExecutionProvider"])
-        out = onnxruntime.OrtValue.ortvalue_from_numpy(np.empty((len(x), len(layers[-1].bias)), np.float32))
-        binding = session.io_binding()
-        binding.bind_ortvalue_input("x", onnxruntime.OrtValue.ortvalue_from_numpy(x))
-        binding.bind_ortvalue_output("y", out)
+        session = onnxruntime.InferenceSession(self._model(layers), options, providers=["CPUExecutionProvider"])
+        out = onnxruntime.OrtValue.ortvalue_from_numpy(np.empty((len(inputs[0]), len(layers[-1].bias)), np.float32))
 
-        def call() -> onnxruntime.OrtValue:
-            session.run_with_iobinding(binding)
-            return out
+        def call_of(x: np.ndarray) -> Callable[[], onnxruntime.OrtValue]:
+            binding = session.io_binding()
+            binding.bind_ortvalue_input("x", onnxruntime.OrtValue.ortvalue_from_numpy(x))
+            binding.bind_ortvalue_output("y", out)
 
-        return call
+            def call() -> onnxruntime.OrtValue:
+                session.run_with_iobinding(binding)
+                return out
+
+            return call
+
+        return [call_of(x) for x in inputs]
+
+    def save(self, network: Network, parameters: Parameters, task: str, x: np.ndarray, path: str) -> None:
+        Path(path).write_bytes(self._model(network.layers(parameters, task)))
+
+    def _model(self, layers: list[Layer]) -> bytes:
+        if self.weights == "float32":
+            return _graph(layers)
+        with tempfile.TemporaryDirectory() as folder:
+            source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
+            source.write_bytes(_graph(layers))
+            quantize_dynamic(source, target)
+            return target.read_bytes()
 
 
 def _graph(layers: list[Layer]) -> bytes:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 import torch._inductor.config
 from torch import Tensor, nn
 
-from . import Network, Parameters, Peer
+from . import Calls, Network, Parameters, Peer
 from . import torch_eager as eager
 
 torch._dynamo.config.cache_size_limit = 64
@@ -23,24 +22,25 @@ class Contestant(eager.Contestant):
     decomposition, pca_fit = Peer.decomposition, Peer.pca_fit
     pca_transform, pca_groups = Peer.pca_transform, Peer.pca_groups
 
-    def __init__(self, threads: int) -> None:
-        super().__init__(threads)
+    compiles, suffix = True, ".pt2"
+
+    def __init__(self, threads: int, weights: str = "float32") -> None:
+        super().__init__(threads, weights)
         self._models: dict[tuple[Network, str, int], Callable[[Tensor], Tensor]] = {}
 
-    def inference(self, network: Network, parameters: Parameters, task: str, x: np.ndarray) -> Callable[[], Any]:
-        key, rows = (network, task, len(x)), torch.from_numpy(x)
+    def inferences(self, network: Network, parameters: Parameters, task: str, inputs: Sequence[np.ndarray]) -> Calls:
+        key = network, task, len(inputs[0])
         if key not in self._models:
             model = eager.Dense(network.layers(parameters, task)).eval()
             self._models[key] = torch.compile(model, fullgraph=True, dynamic=False)
-        compiled = self._models[key]
-
-        def call() -> Tensor:
-            with torch.inference_mode():
-                return compiled(rows)
-
+        calls = eager.inferring(self._models[key], [torch.from_numpy(x) for x in inputs])
         with torch._inductor.config.patch(INFERENCE):  # as an option of torch.compile it would not freeze
-            call()
-        return call
+            calls[0]()
+        return calls
+
+    def save(self, network: Network, parameters: Parameters, task: str, x: np.ndarray, path: str) -> None:
+        program = torch.export.export(eager.Dense(network.layers(parameters, task)).eval(), (torch.from_numpy(x),))
+        torch._inductor.aoti_compile_and_package(program, package_path=path)
 
     def _compiled(self, model: nn.Module) -> Callable[[Tensor], Tensor]:
         return torch.compile(model, fullgraph=True, dynamic=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import LEARNING_RATE, Layer, Network, Parameters, Peer, fitted
+from . import LEARNING_RATE, Calls, Layer, Network, Parameters, Peer, fitted
 
 
 class Contestant(Peer):
-    def __init__(self, threads: int) -> None:
-        super().__init__(threads)
+    def __init__(self, threads: int, weights: str = "float32") -> None:
+        super().__init__(threads, weights)
         torch.set_flush_denormal(True)  # before the thread pool starts, which inherits it
         torch.set_num_threads(threads)
         self.device = torch.device("cpu")
@@ -25,14 +25,12 @@ class Contestant(Peer):
         """A tensor where the contestant computes."""
         return torch.from_numpy(x).to(self.device)
 
-    def inference(self, network: Network, parameters: Parameters, task: str, x: np.ndarray) -> Callable[[], Any]:
-        model, rows = Dense(network.layers(parameters, task)).eval().to(self.device), self.put(x)
+    def inferences(self, network: Network, parameters: Parameters, task: str, inputs: Sequence[np.ndarray]) -> Calls:
+        model = Dense(network.layers(parameters, task)).eval().to(self.device)
+        return inferring(model, [self.put(x) for x in inputs])
 
-        def call() -> Tensor:
-            with torch.inference_mode():
-                return model(rows)
-
-        return call
+    def save(self, network: Network, parameters: Parameters, task: str, x: np.ndarray, path: str) -> None:
+        torch.save(Dense(network.layers(parameters, task)).parts.state_dict(), path)
 
     def training(self, network: Network, parameters: Parameters, data: np.ndarray, batch: int) -> Callable[[int], Any]:
         step, rows = self._step(network, parameters), self.put(np.array(data[:batch]))
@@ -106,6 +104,16 @@ class Contestant(Peer):
 
     def _compiled(self, model: nn.Module) -> Callable[[Tensor], Tensor]:
         return model
+
+
+def inferring(model: Callable[[Tensor], Tensor], inputs: Sequence[Tensor]) -> Calls:
+    """A call of the model for each of inputs, which PyTorch keeps no graph of."""
+
+    def run(rows: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return model(rows)
+
+    return [lambda rows=rows: run(rows) for rows in inputs]
 
 
 class Dense(nn.Module):
