@@ -127,7 +127,7 @@ class Plan:
         moved = sum(self.buffers[a].bytes(rows) for a in call.arguments if a is not None)
         return int(spec.flops(sizes, call.options)), moved
 
-    def describe(self, rows: int = 1, backend: str = "cpu") -> str:
+    def describe(self, backend: str = "cpu", rows: int = 1) -> str:
         """The plan as a table: each call with its buffers, FLOPs and bytes for a run of so many rows; for the backend
         "cuda" each kernel that is launched, with the calls that it does."""
         if backend == "cuda":

@@ -98,7 +98,7 @@ def test_describe_counts_a_training_step() -> None:
     for n in (1, 128):
         assert sum(plan.cost(call, n)[0] for call in products) == 3_280_000 * n
     total = sum(plan.cost(call, 128)[0] for call in plan.calls)
-    text = plan.describe(128)
+    text = plan.describe(rows=128)
     assert text.splitlines()[0] == "plan gradients (float32), 128 rows"
     assert f"{total:,} FLOP" in text.splitlines()[-1]
     assert 1 < total / (3_280_000 * 128) < 1.02
@@ -111,7 +111,7 @@ def test_describe_counts_a_training_step() -> None:
             f"{2 * 128 * 20 * 400:,} FLOP {4 * (128 * 420 + 400 * 21):,} B"
         ).split()
     )
-    assert str(plan) == plan.describe(1)
+    assert str(plan) == plan.describe(rows=1)
 
 
 # ---- a convolutional VAE ---------------------------------------------------------------------------------------------

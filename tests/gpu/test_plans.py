@@ -87,7 +87,7 @@ def test_a_training_step_is_at_most_sixteen_kernels():
     launches = launches_of(plan, 128)
     assert len(launches) + 1 <= 16, "and one that moves the clock on"
     assert sorted(i for launch in launches for i in launch.calls) == list(range(len(plan.calls)))
-    text = plan.describe(128, "cuda")
+    text = plan.describe("cuda", 128)
     assert text.count("FLOP") == len(launches) + 1
     moved, floor = (int(number.replace(",", "")) for number in re.findall(r"([\d,]+) B", text.splitlines()[-1]))
     weights = sum(plan.buffers[b.name].bytes(128) for b in plan.of_role("state"))
