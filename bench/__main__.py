@@ -57,7 +57,7 @@ def main() -> int:
         inputs = Inputs.write(Path(scratch))
         program = machine.build_ceilings(Path(scratch))
         for section, cases_ in chosen.items():
-            taking = [name for name in names if name in (LATENCY_CONTESTANTS if section == "latency" else CONTESTANTS)]
+            taking = [name for name in (LATENCY_CONTESTANTS if section == "latency" else CONTESTANTS) if name in names]
             limits, measured = {}, []
             for count in counts if cases_ and taking else ():
                 effort = QUICK if options.quick else Effort()

@@ -41,10 +41,10 @@ SAVED |= {"JAX": "jax.export", "ONNX Runtime": ".onnx", "ONNX Runtime C": ".onnx
 
 NOTES = """\
 * Latency: single calls, each with the next of 16 inputs (4 at batch 16, 1 at 128) in each library's own arrays, which were
-  made beforehand; 100,000 calls in 5 rounds, or as many as 2 s allow (1.5 s with flushed caches or a busy thread, 0.4 s
-  beyond batch 1), stated where they are fewer. Python's garbage collector is off. What an empty function takes in the same
-  loop is subtracted. Medians of calls under 5 µs are over timings of many calls together; p99, p99.9 and worst are of single
-  calls always. There is no p99.9 of fewer than 10,000 calls.
+  made beforehand; 100,000 calls in 5 rounds, or as many as 1.75 s allow (1.3 s with flushed caches or a busy thread,
+  0.35 s beyond batch 1), stated where they are fewer. Python's garbage collector is off. What an empty function takes in the
+  same loop is subtracted. Medians of calls under 5 µs are over timings of many calls together; p99, p99.9 and worst are of
+  single calls always. There is no p99.9 of fewer than 10,000 calls.
 * Weights of latentcore are float32, float16 or int8; all are compared with the peers' float32 (`x` is the best of them over
   latentcore, of medians in the same round), and ONNX Runtime's own dynamic int8 stands beside them. Outputs are checked
   against float64 within 10 eps sqrt(length) of the largest, float16 within 2e-3, int8 within 3e-2.
@@ -53,8 +53,8 @@ NOTES = """\
 * C: `bench/latency.cpp`, a process without Python, on latentcore.h and on the C API of the library in ONNX Runtime's wheel
   (whose headers are not in it: the functions used are declared by hand), both through preallocated arrays.
 * Caches are flushed by reading twice the last level's size on every core before each call. The busy thread counts in pure
-  Python in the same process, on any core. A call that gives up Python's global lock waits for that thread's 5 ms switch
-  interval to get it back; latentcore keeps it for calls under about 100 µs.
+  Python in the same process, on any core. A call that gives up Python's global lock may wait for that thread's 5 ms
+  switch interval to get it back; latentcore keeps it in calls under about 100 µs.
 * torch.compile, autotuned, takes up to a minute to compile: it is timed in some rows at batch 1 and one thread.
 * Fresh process: from the first import to the first decoded code, from a saved file, after the interpreter's own start; files
   are in memory and bytecode is compiled. In C from main on. JAX compiles when it loads."""
@@ -157,7 +157,9 @@ def plot(path: Path, run: dict[str, Any]) -> None:
             for marker, seconds in points.items():
                 if seconds is not None:
                     axis.plot(1e6 * seconds, place, marker, color=colour, markersize=9 if marker == "|" else 5)
-        axis.set(xscale="log", title=f"{_work(record)}, {STATES[record['state']]}")
+        axis.set_xscale("log")
+        axis.set_title(f"{_work(record)}, {STATES[record['state']]}", fontsize=9)
+        axis.xaxis.set_minor_formatter("")
         axis.set_yticks(range(len(names)), labels=list(reversed(names)))
         axis.grid(alpha=0.3, axis="x", which="both")
     for axis in grid[-1]:

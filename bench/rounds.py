@@ -37,13 +37,13 @@ class Effort:
 
     rounds: int = 15
     epoch_rounds: int = 3
-    start_rounds: int = 5
+    start_rounds: int = 3
     sample_seconds: float = 0.015
     most_calls: int = 400
     tail_rounds: int = 5
     tail_calls: int = 100_000
     """of a latency row, over all rounds, if `tail_seconds` are enough for them"""
-    tail_seconds: float = 2.0
+    tail_seconds: float = 1.75
 
 
 QUICK = Effort(
