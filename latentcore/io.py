@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save as _to_bytes
 
 from . import _core
 from .checks import check_path
@@ -100,10 +99,12 @@ def write_model(path: Any, header: Mapping[str, Any], tensors: Mapping[str, np.n
 
 def encoded(header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> bytearray:
     """The bytes of a file, its contents unchecked. Raises TypeError or ValueError for a header that JSON cannot hold."""
+    from safetensors.numpy import save  # for writing alone
+
     text = json.dumps({"crc32": _ZEROS, "format": FORMAT, **header}, allow_nan=False)
     # safetensors writes the memory of a strided array as it lies
     plain = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    data = bytearray(_to_bytes(plain, {"latentcore": text}))
+    data = bytearray(save(plain, {"latentcore": text}))
     seal(data)
     return data
 

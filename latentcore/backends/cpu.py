@@ -60,10 +60,12 @@ class CpuBackend(Backend):
         if storage.shape == array.shape:  # panels have a dimension more than a weight
             storage[...] = array
             return
-        panels, columns, panel = storage.shape
-        padded = np.zeros((panels * panel, columns), storage.dtype)
-        padded[: len(array)] = array
-        storage[...] = padded.reshape(panels, panel, columns).transpose(0, 2, 1)
+        _, columns, panel = storage.shape
+        whole, rest = divmod(len(array), panel)
+        storage[:whole] = array[: whole * panel].reshape(whole, panel, columns).transpose(0, 2, 1)
+        if rest:
+            storage[whole, :, :rest] = array[whole * panel :].T
+            storage[whole, :, rest:] = 0
 
     def get(self, storage: np.ndarray, buffer: Buffer) -> np.ndarray:
         if buffer.layout == "array":

@@ -91,7 +91,7 @@ class ParametricModel(Model):
             if array.shape != shapes[name]:
                 raise ValueError(f"parameters: {name}: expected shape {shapes[name]}, got {array.shape}")
             with np.errstate(over="ignore"):
-                array = array.astype(self._dtype)
+                array = array.astype(self._dtype, copy=False)
             if not np.isfinite(array).all():
                 raise ValueError(f"parameters: {name}: expected finite numbers in {array.dtype}")
             checked[name] = array
@@ -100,7 +100,10 @@ class ParametricModel(Model):
             if weight is None and bias is None:
                 continue
             storage = self._storage[name + kind]
-            joined = self._backend.get(storage, Buffer(name, (out, inputs), self._dtype, "state", "weight"))
+            if bias is None or (weight is None and inputs):
+                joined = self._backend.get(storage, Buffer(name, (out, inputs), self._dtype, "state", "weight"))
+            else:
+                joined = np.empty((out, inputs + 1), self._dtype)
             if weight is not None:
                 joined[:, :-1] = weight
             if bias is not None:
