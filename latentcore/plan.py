@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .ops import OPS, Dim, Op, Size, size_of
@@ -54,14 +53,18 @@ class Call(NamedTuple):
     options: Mapping[str, Any]
 
 
-@dataclass
 class Plan:
     """A list of calls under construction; what a model hands to a backend."""
 
-    name: str
-    dtype: str = "float32"
-    buffers: dict[str, Buffer] = field(default_factory=dict)
-    calls: list[Call] = field(default_factory=list)
+    def __init__(self, name: str, dtype: str = "float32") -> None:
+        self.name, self.dtype = name, dtype
+        self.buffers: dict[str, Buffer] = {}
+        self.calls: list[Call] = []
+
+    def __eq__(self, other: object) -> bool:
+        return vars(self) == vars(other) if isinstance(other, Plan) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
 
     def _add(self, name: str, shape: Iterable[Dim], dtype: str | None, role: str, layout: str = "array") -> str:
         buffer = Buffer(name, tuple(shape), dtype or self.dtype, role, layout)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,8 +16,7 @@ _MAX_WIDTH = 2**31 - 1
 _MAX_WEIGHTS = 2**42  # of a layer
 
 
-@dataclass(frozen=True)
-class Network:
+class Network(NamedTuple):
     """The checked architecture that a model's weights belong to."""
 
     n_features: int

@@ -4,7 +4,6 @@ and files."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ def describe(model: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     arrays = {name + kind: array for kind in _KINDS for name, array in model._read(kind).items()}
     arrays |= {_HISTORY + name: array for name, array in model.history_.items()}
     header = {
-        "network": vars(model._network) | {"hidden": list(model._network.hidden)},
+        "network": model._network._asdict() | {"hidden": list(model._network.hidden)},
         "seed": model.seed_,
         "progress": model._progress.tolist(),
         "minibatches": model._minibatches and list(model._minibatches),
@@ -36,7 +35,7 @@ def describe(model: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 def restore(model: Any, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], backend: Backend) -> None:
     """Makes a new model what ``describe`` described. Raises TypeError or ValueError for what it cannot be."""
     check_keys("header", header, _KEYS)
-    check_keys("network", header["network"], [f.name for f in fields(Network)])
+    check_keys("network", header["network"], Network._fields)
     network = check_network(header["network"], header["network"]["n_features"])
     if len(network.hidden) > len(arrays):
         raise ValueError(f"network: {len(network.hidden)} hidden layers, but {len(arrays)} tensors")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,7 +20,6 @@ _EPSILON = float(np.finfo(np.float64).eps)
 _SETTLED, _MOST_POWERS = 1e-7, 30  # of random projections: a float32 sum errs by 5e-8
 
 
-@dataclass(frozen=True)
 class Spectrum:
     """The variances of rows along their principal axes, descending, in float64.
 
@@ -30,13 +28,18 @@ class Spectrum:
     entry of each positive. least: a variance up to it is rounding.
     """
 
-    count: float
-    rows: int
-    mean: np.ndarray
-    variance: np.ndarray
-    total: float
-    axes: Callable[[int], np.ndarray]
-    least: float = 0.0
+    def __init__(
+        self,
+        count: float,
+        rows: int,
+        mean: np.ndarray,
+        variance: np.ndarray,
+        total: float,
+        axes: Callable[[int], np.ndarray],
+        least: float = 0.0,
+    ) -> None:
+        self.count, self.rows, self.mean = count, rows, mean
+        self.variance, self.total, self.axes, self.least = variance, total, axes, least
 
     def first(self, k: int) -> np.ndarray:
         """The first k axes (k, f). Those without variance, which rounding alone would choose, complete the basis in the way

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 Dim = int | str  # an int, "rows", "c*rows" or "steps"
@@ -29,17 +28,21 @@ def size_of(dim: Dim) -> Size:
     return (int(head or 1), tail)
 
 
-@dataclass
 class Clock:
     """The scalars of one run: see ``csrc/op.h``."""
 
-    rows: int = 0
-    step: int = 0
-    epoch: int = 0
-    offset: int = 0
-    iteration: int = 0
-    sample: int = 0
-    seed: int = 0
+    def __init__(
+        self,
+        rows: int = 0,
+        step: int = 0,
+        epoch: int = 0,
+        offset: int = 0,
+        iteration: int = 0,
+        sample: int = 0,
+        seed: int = 0,
+    ) -> None:
+        self.rows, self.step, self.epoch, self.offset = rows, step, epoch, offset
+        self.iteration, self.sample, self.seed = iteration, sample, seed
 
 
 class Argument(NamedTuple):
@@ -52,32 +55,27 @@ class Argument(NamedTuple):
     dtype: str | None
 
 
-@dataclass(frozen=True)
 class Op:
-    """An op: its signature, its options with their defaults, its reference and its cost in FLOPs."""
+    """An op: its signature, its options with their defaults, its reference and its cost in FLOPs. codes: the options that
+    name one of a few, and these."""
 
-    name: str
-    signature: str
-    reference: Callable[..., None]
-    flops: Callable[[Mapping[str, int], Mapping[str, Any]], float]
-    options: Mapping[str, Any] = field(default_factory=dict)
-    codes: Mapping[str, Sequence[str]] = field(default_factory=dict)  # options that name one of these
-    arguments: tuple[Argument, ...] = field(init=False)
-    outputs: int = field(init=False)
-    letters: tuple[str, ...] = field(init=False)
-    timed: bool = field(init=False)  # the reference takes the clock
-
-    def __post_init__(self) -> None:
-        left, _, right = self.signature.partition("=")
+    def __init__(
+        self,
+        name: str,
+        signature: str,
+        reference: Callable[..., None],
+        flops: Callable[[Mapping[str, int], Mapping[str, Any]], float],
+        options: Mapping[str, Any] | None = None,
+        codes: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self.name, self.signature, self.reference, self.flops = name, signature, reference, flops
+        self.options, self.codes = options or {}, codes or {}
+        left, _, right = signature.partition("=")
         sides = [[_argument(m) for m in _ARGUMENT.finditer(side)] for side in (left, right)]
-        arguments = tuple(sides[0] + sides[1])
-        letters = dict.fromkeys(
-            part.rpartition("*")[2] for a in arguments for part in a.dims if _is_letter(part.rpartition("*")[2])
-        )
-        object.__setattr__(self, "arguments", arguments)
-        object.__setattr__(self, "outputs", len(sides[0]))
-        object.__setattr__(self, "letters", tuple(letters))
-        object.__setattr__(self, "timed", "clock" in self.reference.__code__.co_varnames)
+        self.arguments, self.outputs = tuple(sides[0] + sides[1]), len(sides[0])
+        parts = (part.rpartition("*")[2] for a in self.arguments for part in a.dims)
+        self.letters = tuple(dict.fromkeys(part for part in parts if _is_letter(part)))
+        self.timed = "clock" in reference.__code__.co_varnames  # the reference takes the clock
 
     def option_numbers(self, options: Mapping[str, Any]) -> list[float]:
         """The options as the kernels take them, in the order of their declaration."""
