@@ -62,6 +62,10 @@ LC_INLINE Vec<T> derivative(Vec<T> y, Vec<T> x) {
 // y = activate(y) over a rectangle of rows `stride` apart, in place; the sums are kept in `before` if there is one.
 template <class T, Activation A>
 void activate_rows(T* y, T* before, int64_t rows, int64_t columns, int64_t stride) {
+  if (columns == stride) {  // narrow rows then share the latency of their arithmetic
+    columns *= rows;
+    rows = 1;
+  }
   for (int64_t r = 0; r < rows; ++r)
     for_lanes<T>(columns, [&](int64_t j, auto get, auto put) LC_LAMBDA {
       const int64_t i = r * stride + j;
