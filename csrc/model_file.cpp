@@ -33,8 +33,7 @@ const Dtype& dtype(Type type) {
   return kDtypes[static_cast<size_t>(type)];
 }
 
-// ---- the checksum
-// ------------------------------------------------------------------------------------------------------
+// ---- the checksum ---------------------------------------------------------------------------------------------------
 
 // The checksum is that of the whole file with its own digits as zeros.
 void check_sum(Bytes data, size_t size, std::string_view head) {
@@ -51,8 +50,7 @@ void check_sum(Bytes data, size_t size, std::string_view head) {
                     "'");
 }
 
-// ---- the layout of safetensors
-// -----------------------------------------------------------------------------------------
+// ---- the layout of safetensors --------------------------------------------------------------------------------------
 
 // Reads the entry of one tensor; `contents` are the bytes after the header. Gives where its array ends.
 Tensor read_tensor(Json::Value json, std::string_view contents, size_t* begin, size_t* end) {
@@ -132,8 +130,7 @@ std::vector<Tensor> read_tensors(Json::Value header, std::string_view contents) 
   return tensors;
 }
 
-// ---- what a plan reads
-// -------------------------------------------------------------------------------------------------
+// ---- what a plan reads ----------------------------------------------------------------------------------------------
 
 // Whether none has all bits of the exponent.
 template <class Word>

@@ -39,8 +39,7 @@ void clear(const Panels<T>& x, int64_t columns) {
   std::memset(x.at - kSpareBefore * kPanel<T>, 0, x.stride * panels_of<T>(columns) * static_cast<int64_t>(sizeof(T)));
 }
 
-// ---- vectors across a few panels at once
-// -----------------------------------------------------------------------------
+// ---- vectors across a few panels at once ----------------------------------------------------------------------------
 
 // Panels whose lines make four vectors.
 constexpr int kGroup = 4 / kSplit;
@@ -85,8 +84,7 @@ LC_INLINE int64_t vector_at(int64_t stride, int v) {
   return v / kSplit * stride + v % kSplit * kLanes<T>;
 }
 
-// ---- sums over lanes
-// -------------------------------------------------------------------------------------------------
+// ---- sums over lanes ------------------------------------------------------------------------------------------------
 
 template <int... J>
 struct Lanes {};

@@ -224,8 +224,7 @@ void product(const Operands<T, W>& o, int64_t rows, int panels) {
   }
 }
 
-// ---- zeros left out
-// -----------------------------------------------------------------------------------------------------
+// ---- zeros left out -------------------------------------------------------------------------------------------------
 
 // Rows that share one list of the k at which any of them is not zero.
 constexpr int kListRows = kSplit == 4 ? 2 : 4;
