@@ -85,8 +85,30 @@ std::vector<std::string> ops() {
 
 using TensorTuple = std::tuple<std::string, std::string, std::vector<int64_t>, std::ptrdiff_t>;
 
+// What Python's own json makes of it.
+py::object to_python(lc::Json::Value json) {
+  using Kind = lc::Json::Kind;
+  if (json.is(Kind::kObject)) {
+    py::dict made;
+    for (const lc::Json::Value member : json) made[py::str(member.key())] = to_python(member);
+    return std::move(made);
+  }
+  if (json.is(Kind::kArray)) {
+    py::list made;
+    for (const lc::Json::Value element : json) made.append(to_python(element));
+    return std::move(made);
+  }
+  if (json.is(Kind::kString))
+    return py::str(json.text());
+  if (json.is(Kind::kInteger))
+    return py::int_(py::str(json.digits()));
+  if (json.is(Kind::kReal))
+    return py::float_(py::str(json.digits()));
+  return json.is(Kind::kNull) ? py::object(py::none()) : py::bool_(json.is(Kind::kTrue));
+}
+
 // The header of a model file, and of each tensor its name, dtype, shape and place.
-std::tuple<std::string, std::vector<TensorTuple>> read_model(const py::array& data) {
+std::tuple<py::object, std::vector<TensorTuple>> read_model(const py::array& data) {
   if (!lc::is_plain(data))
     throw std::invalid_argument("data: expected a C-contiguous, aligned array");
   const char* begin = static_cast<const char*>(data.data());
@@ -98,7 +120,8 @@ std::tuple<std::string, std::vector<TensorTuple>> read_model(const py::array& da
   std::vector<TensorTuple> tensors;
   for (const lc::Tensor& t : file.tensors)
     tensors.emplace_back(t.name, lc::type_name(t.type), t.shape, static_cast<const char*>(t.data) - begin);
-  return {std::move(file.header), std::move(tensors)};
+  const lc::Json header(file.header);
+  return {to_python(header.root()), std::move(tensors)};
 }
 
 int64_t model_header_bytes(const py::bytes& first, uint64_t file_bytes) {

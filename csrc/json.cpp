@@ -311,16 +311,19 @@ std::string_view Json::Value::text() const {
 std::optional<int64_t> Json::Value::integer() const {
   if (!is(Kind::kInteger))
     return std::nullopt;
-  const Integer found(json_->text_.substr(node().begin, node().size));
+  const Integer found(digits());
   if (!found.negative && found.magnitude >> 63)
     return std::nullopt;
   return static_cast<int64_t>(found.negative ? 0 - found.magnitude : found.magnitude);
 }
 
 std::optional<double> Json::Value::number() const {
-  if (!is(Kind::kInteger) && !is(Kind::kReal))
-    return std::nullopt;
-  return real_of(json_->text_.substr(node().begin, node().size));
+  const std::string_view written = digits();
+  return written.empty() ? std::nullopt : real_of(written);
+}
+
+std::string_view Json::Value::digits() const {
+  return is(Kind::kInteger) || is(Kind::kReal) ? json_->text_.substr(node().begin, node().size) : std::string_view();
 }
 
 std::string Json::Value::shown() const {
@@ -329,10 +332,8 @@ std::string Json::Value::shown() const {
     return "nothing";
   if (is(Kind::kString))
     return quoted(text());
-  if (is(Kind::kInteger) || is(Kind::kReal)) {
-    const std::string_view digits = json_->text_.substr(node().begin, node().size);
-    return std::string(digits.substr(0, 40)) + (digits.size() > 40 ? "..." : "");
-  }
+  if (const std::string_view written = digits(); !written.empty())
+    return std::string(written.substr(0, 40)) + (written.size() > 40 ? "..." : "");
   return kNames[static_cast<size_t>(node().kind)];
 }
 

@@ -45,6 +45,7 @@ class Json::Value {
   std::string_view text() const;           // a string, unescaped; "" of anything else
   std::optional<int64_t> integer() const;  // an integer that fits
   std::optional<double> number() const;    // an integer or a real number
+  std::string_view digits() const;         // a number, as it is written; "" of anything else
   std::string shown() const;               // for a message: what it is, in short
   std::string_view key() const;            // of a member of an object
   size_t size() const { return is(Kind::kArray) || is(Kind::kObject) ? node().size : 0; }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import math
 import os
 import stat
@@ -99,7 +98,9 @@ def write_model(path: Any, header: Mapping[str, Any], tensors: Mapping[str, np.n
 
 def encoded(header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> bytearray:
     """The bytes of a file, its contents unchecked. Raises TypeError or ValueError for a header that JSON cannot hold."""
-    from safetensors.numpy import save  # for writing alone
+    import json  # these two for writing alone
+
+    from safetensors.numpy import save
 
     text = json.dumps({"crc32": _ZEROS, "format": FORMAT, **header}, allow_nan=False)
     # safetensors writes the memory of a strided array as it lies
@@ -129,10 +130,9 @@ def read_model(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             file.seek(0)
             data = np.empty(status.st_size, np.uint8)
             data = data[: file.readinto(data.data)]
-        text, entries = _core.read_model(data)
+        header, entries = _core.read_model(data)
     except ValueError as error:
         raise ValueError(f"{given}: {error}") from None
-    header: dict[str, Any] = json.loads(text)
     header.pop("crc32")
     tensors = {}
     for name, dtype, shape, begin in entries:

@@ -10,6 +10,8 @@ from .ops import Dim
 from .ops.linear import KEEPS_INPUT
 from .plan import Plan
 
+MOMENTS = (":m", ":v")  # what follows the name of a weight in those of Adam's first and second moments
+
 
 class Kept(NamedTuple):
     """What a layer's forward pass leaves for its backward pass: its input, its sums (where needed) and its output."""
@@ -125,7 +127,8 @@ class Update(Sink):
 
 def moments(plan: Plan, name: str, out: int, inputs: int) -> tuple[str, str]:
     """Declares Adam's two moments of a weight."""
-    return plan.weight(f"{name}:m", out, inputs), plan.weight(f"{name}:v", out, inputs)
+    m, v = (plan.weight(name + kind, out, inputs) for kind in MOMENTS)
+    return m, v
 
 
 def apply_stored(

@@ -54,6 +54,7 @@ class Trainer:
         options = model._check_training()
         model._beta_at(np.zeros(1))
         self.plan = model._plan("train", data_rows=len(self.X), fused=fused, max_norm=model._max_norm(), **options)
+        model._store_moments()
         self.bound = model._backend.bind(self.plan, self.batch, model._storage)
         if model._progress[2] and model._minibatches != (len(self.X), self.batch):
             model._progress[1:] = model._progress[1] + 1, 0  # an interrupted epoch over other minibatches is over
@@ -241,6 +242,8 @@ class _Session:
         if not self.lock.acquire(blocking=False):
             raise RuntimeError("this model is being trained already")
         try:
+            if hasattr(self.model, "_storage"):
+                self.model._store_moments()
             self.attributes = dict(vars(self.model))
             self.before = (self._copy(), self.model._progress.copy()) if "_storage" in self.attributes else None
         except BaseException:  # no memory for the copy: the model is free again

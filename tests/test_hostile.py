@@ -290,7 +290,7 @@ CHANGES: dict[str, tuple[Callable[[Header, Tensors], None], str]] = {
     "integers": (tensor("latent.bias", lambda a: a.astype("i4")), "latent.bias': expected the dtype F32, .*, got 'I32'"),
     "half": (tensor("latent.bias", lambda a: a.astype("f2")), "tensor 'latent.bias': expected the dtype F32, .*, got 'F16'"),
     "NaN": (tensor("latent.bias", lambda a: a * np.nan), "tensor 'latent.bias': expected finite numbers in float32"),
-    "infinity": (tensor("latent.bias:m", lambda a: a + np.inf), "latent.bias: expected finite numbers in float32"),
+    "infinity": (tensor("latent.bias:m", lambda a: a + np.inf), "latent.bias:m: expected finite numbers in float32"),
     "negative moment": (tensor("latent.bias:v", lambda a: a - 1), "latent.bias:v: expected no negative .*, got -0.99"),
     "other weights": (tensor("decoder.1.bias", lambda a: a + 0.01), "golden:output: the weights miss it by 0.00"),
     "huge weights": (tensor("latent.bias", lambda a: a + 1e38), "golden:output: the weights miss it by"),

@@ -35,8 +35,8 @@ def test_the_ops_of_files_are_those_of_plans() -> None:
 
 
 def read(data: bytes | bytearray) -> tuple[Tree, list[tuple[str, str, list[int], int]]]:
-    text, tensors = _core.read_model(np.frombuffer(data, np.uint8))
-    return json.loads(text), tensors
+    header, tensors = _core.read_model(np.frombuffer(data, np.uint8))
+    return header, tensors
 
 
 def message(data: bytes | bytearray) -> str:

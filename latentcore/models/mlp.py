@@ -59,7 +59,7 @@ class MLP(ParametricModel):
     def _adopt(self, layers: list[Linear], dtype: str, backend: Backend, seed: int) -> None:
         """Takes on zeroed storage for the weights of layers."""
         self._network, self.seed_ = layers, seed
-        self._hold(backend, self._allocate(backend, dtype, ("",)), dtype, layers[0].inputs, layers[-1].outputs)
+        self._hold(backend, self._allocate(backend, dtype), dtype, layers[0].inputs, layers[-1].outputs)
 
     def _layers(self) -> list[Linear]:
         return self._network

@@ -12,7 +12,7 @@ import numpy as np
 from .. import training
 from ..backends import Backend, get_backend
 from ..checks import check_array, check_int, check_option, check_real, check_seed
-from ..layers import Linear, Sink, Store, Update, apply_stored, forward
+from ..layers import MOMENTS, Linear, Sink, Store, Update, apply_stored, forward
 from ..ops import Clock, Dim
 from ..ops.random import philox_uniform
 from ..plan import Plan, rows
@@ -56,11 +56,12 @@ class NeuralModel(ParametricModel, LatentModel):
         return self._draw()
 
     def _adopt(self, network: Network, backend: Backend, seed: int) -> None:
-        """Takes on zeroed storage for the weights of a network and for Adam's moments."""
+        """Takes on zeroed storage for the weights of a network; Adam's moments are zeros."""
         self._network, self.seed_ = network, seed
         self.history_: dict[str, np.ndarray] = {}
         self._progress = np.zeros(3, np.int64)  # step, epoch, offset
-        storage = self._allocate(backend, network.dtype, ("", ":m", ":v"))
+        self._moments: dict[str, dict[str, np.ndarray]] | None = {}
+        storage = self._allocate(backend, network.dtype)
         self._hold(backend, storage, network.dtype, network.n_features, network.latent_dim)
         self._minibatches: tuple[int, int] | None = None
 
@@ -207,6 +208,23 @@ class NeuralModel(ParametricModel, LatentModel):
         apply_stored(plan, [w for w in self._weights() if not fused or w[2] == 0], max_norm, weight_decay)
 
     # ---- training --------------------------------------------------------------------------------------------------
+
+    def _store_moments(self) -> None:
+        """Gives Adam's moments storage, which a model has from its first training on. Until then ``_moments`` holds them as
+        they came, by kind, or nothing, where they are zeros; afterwards it is None."""
+        if self._moments is not None:
+            for kind in MOMENTS:
+                self._storage |= self._allocate(self._backend, self._dtype, kind)
+                self._write(kind, self._moments.get(kind, {}))
+            self._moments = None
+
+    def _read(self, kind: str, source: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
+        if kind not in MOMENTS or self._moments is None:
+            return super()._read(kind, source)
+        kept = self._moments.get(kind, {})
+        return {
+            name: np.array(kept[name]) if kept else np.zeros(shape, self._dtype) for name, shape in self._shapes().items()
+        }
 
     def _check_training(self) -> dict[str, float]:
         """Adam's options, checked."""

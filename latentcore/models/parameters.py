@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,12 +31,11 @@ class ParametricModel(Model):
         """Name, outputs and inputs of each weight."""
         return [(layer.name, layer.outputs, layer.inputs) for layer in self._layers()]
 
-    def _allocate(self, backend: Backend, dtype: str, kinds: Iterable[str]) -> dict[str, Any]:
-        """Zeroed storage for the weights, and for what each has beside it."""
+    def _allocate(self, backend: Backend, dtype: str, kind: str = "") -> dict[str, Any]:
+        """Zeroed storage for the weights, or for what each has beside it."""
         return {
             name + kind: backend.allocate(Buffer(name, (out, inputs), dtype, "state", "weight"))
             for name, out, inputs in self._weights()
-            for kind in kinds
         }
 
     def _draw(self) -> Any:

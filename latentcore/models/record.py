@@ -10,10 +10,11 @@ import numpy as np
 
 from ..backends import Backend
 from ..checks import check_int, shown
+from ..layers import MOMENTS
 from .files import check_keys, check_tensor
 from .network import Network, check_network
 
-_KINDS = ("", ":m", ":v")  # weights and Adam's moments
+_KINDS = ("", *MOMENTS)
 _KEYS = ("network", "seed", "progress", "minibatches", "history")
 _HISTORY = "history:"
 
@@ -45,9 +46,9 @@ def restore(model: Any, header: Mapping[str, Any], arrays: Mapping[str, np.ndarr
     history = _history(header["history"], arrays, progress[1], network.latent_dim)
     _check_tensors(model, {name: array for name, array in arrays.items() if not name.startswith(_HISTORY)})
     model._adopt(network, backend, seed)
-    names = list(model._shapes())
-    for suffix in _KINDS:
-        model._write(suffix, {name: arrays[name + suffix] for name in names})
+    weights, *moments = ({name: arrays[name + kind] for name in model._shapes()} for kind in _KINDS)
+    model._write("", weights)
+    model._moments = dict(zip(MOMENTS, moments))
     model._progress[:] = progress
     model._minibatches = minibatches
     model.history_ = history
@@ -92,5 +93,8 @@ def _check_tensors(model: Any, tensors: Mapping[str, np.ndarray]) -> None:
     check_keys("tensors", tensors, shapes)
     for name, shape in shapes.items():
         check_tensor(name, tensors[name], model._network.dtype, shape)
-        if name.endswith(":v") and tensors[name].min() < 0:
-            raise ValueError(f"{name}: expected no negative numbers, got {tensors[name].min():g}")
+        low, high = tensors[name].min(), tensors[name].max()
+        if not np.isfinite((low, high)).all():
+            raise ValueError(f"{name}: expected finite numbers in {model._network.dtype}")
+        if name.endswith(":v") and low < 0:
+            raise ValueError(f"{name}: expected no negative numbers, got {low:g}")
