@@ -147,21 +147,20 @@ void run_rows(const Function& f, int64_t rows) {
   }
 }
 
-// A run over zeros maps pages and starts threads, so that the first call need not.
-void rehearse(const Function& f) {
+void warm_up(const Function& f) {
   constexpr int64_t kMost = 1024;  // rows; more of them take milliseconds anyway
   BoundPlan& p = f.plan->plan;
   const int64_t rows = std::min(p.capacity(), kMost);
-  std::vector<std::vector<char>> arrays;
-  const auto give = [&](const Port& port) {
+  std::vector<std::pair<int, int64_t>> external;
+  const auto add = [&](const Port& port) {
     int64_t bytes = rows * py::dtype(port.type).itemsize();
     for (const int64_t size : port.shape) bytes *= size;
-    p.set_buffer(port.index, arrays.emplace_back(static_cast<size_t>(bytes)).data());
+    external.emplace_back(port.index, bytes);
   };
-  const BoundPlan::Hold hold(p);
-  give(f.input);
-  for (const Port& port : f.outputs) give(port);
-  run_rows(f, rows);
+  add(f.input);
+  for (const Port& port : f.outputs) add(port);
+  const py::gil_scoped_release release;
+  p.warm_up(rows, external);
 }
 
 PyObject* run(const Function& f, PyObject* given, PyObject* out) {
@@ -284,7 +283,7 @@ py::object function_type() {
 FunctionObject make_function(Function function) {
   auto held = std::make_unique<Function>(std::move(function));
   if (!held->stacked)
-    rehearse(*held);
+    warm_up(*held);
   const py::object type = function_type();
   PyObject* made = PyType_GenericAlloc(reinterpret_cast<PyTypeObject*>(type.ptr()), 0);
   if (!made)

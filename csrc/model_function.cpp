@@ -165,27 +165,21 @@ ModelFunction::ModelFunction(const ModelFunction& other) : snapshot_(other.snaps
   warm_up();
 }
 
-// A run over zeros: pages are mapped and threads started here, not in the first call that cannot wait.
 void ModelFunction::warm_up() {
-  const auto zeros = [&](int buffer) {
+  std::vector<std::pair<int, int64_t>> external;
+  const auto add = [&](int buffer) {
     const FileBuffer& b = plan().buffers[static_cast<size_t>(buffer)];
-    return std::vector<char>(static_cast<size_t>(b.row_bytes * batch() + b.fixed_bytes));
+    external.emplace_back(buffer, b.row_bytes * batch() + b.fixed_bytes);
   };
-  const std::vector<char> input = zeros(plan().input);
-  std::vector<std::vector<char>> made;
-  std::vector<void*> outputs;
-  for (const int i : plan().outputs) outputs.push_back(made.emplace_back(zeros(i)).data());
-  if (run(batch(), input.data(), outputs.data()) != Outcome::kDone)
-    throw std::runtime_error(std::string(bound_.failed_op()) + ": a run over zeros failed");
+  add(plan().input);
+  for (const int output : plan().outputs) add(output);
+  bound_.warm_up(batch(), external);
 }
 
 ModelFunction::Outcome ModelFunction::run(int64_t rows, const void* input, void* const* outputs) {
-  if (busy_.test_and_set(std::memory_order_acquire))
+  const BoundPlan::Hold hold(bound_, std::nothrow);
+  if (!hold)
     return Outcome::kBusy;
-  struct Release {
-    std::atomic_flag& flag;
-    ~Release() { flag.clear(std::memory_order_release); }
-  } const release{busy_};
   bound_.set_buffer(plan().input, const_cast<void*>(input));
   for (size_t i = 0; i < plan().outputs.size(); ++i) bound_.set_buffer(plan().outputs[i], outputs[i]);
   Clock clock;

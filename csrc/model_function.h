@@ -1,7 +1,6 @@
 // A function of a model file, bound for calls that cannot wait.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -59,7 +58,6 @@ class ModelFunction {
 
   std::shared_ptr<const Snapshot> snapshot_;
   BoundPlan bound_;
-  std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
 };
 
 // Throws FileError unless the weights make of the file's example the output that is stored with it, up to rounding.

@@ -16,8 +16,8 @@ constexpr int64_t kMaxArena = int64_t{1} << 46, kHugePage = 2 << 20;
 
 }  // namespace
 
-BoundPlan::Hold::Hold(BoundPlan& plan) : flag_(plan.busy_) {
-  if (flag_.test_and_set(std::memory_order_acquire))
+BoundPlan::Hold::Hold(BoundPlan& plan) : Hold(plan, std::nothrow) {
+  if (!*this)
     throw std::runtime_error("this plan is running in another thread: give each thread a clone of its own");
 }
 
@@ -139,6 +139,17 @@ int BoundPlan::run(const Clock& clock) {
   const FlushDenormals flush;
   Team team(threads_);
   return pass(clock, team);
+}
+
+void BoundPlan::warm_up(int64_t rows, const std::vector<std::pair<int, int64_t>>& external) {
+  const Hold hold(*this);
+  std::vector<std::vector<char>> zeros;
+  for (const auto& [buffer, bytes] : external)
+    set_buffer(buffer, zeros.emplace_back(static_cast<size_t>(bytes)).data());
+  Clock clock;
+  clock.rows = rows;
+  if (run(clock))
+    throw std::runtime_error(std::string(failed_) + ": a run over zeros failed");
 }
 
 int BoundPlan::train(Clock clock, Epochs epochs, int64_t steps, Progress* progress) {

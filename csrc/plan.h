@@ -4,7 +4,9 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels.h"
@@ -23,17 +25,23 @@ struct Progress {
 
 class BoundPlan {
  public:
-  // Holds a plan from the setting of its buffers to the end of its run. Throws std::runtime_error if another thread
-  // does: the two would share a workspace.
+  // Holds a plan from the setting of its buffers to the end of its run. If another thread does, the two would share a
+  // workspace: throws std::runtime_error, or with std::nothrow holds nothing.
   class Hold {
    public:
     explicit Hold(BoundPlan& plan);
-    ~Hold() { flag_.clear(std::memory_order_release); }
+    Hold(BoundPlan& plan, std::nothrow_t) noexcept
+        : flag_(plan.busy_.test_and_set(std::memory_order_acquire) ? nullptr : &plan.busy_) {}
+    ~Hold() {
+      if (flag_)
+        flag_->clear(std::memory_order_release);
+    }
+    explicit operator bool() const { return flag_; }
     Hold(const Hold&) = delete;
     Hold& operator=(const Hold&) = delete;
 
    private:
-    std::atomic_flag& flag_;
+    std::atomic_flag* flag_;
   };
 
   // Throws std::invalid_argument for a set that cannot run here.
@@ -56,6 +64,10 @@ class BoundPlan {
 
   void set_buffer(int index, void* data) { buffers_[static_cast<size_t>(index)] = data; }
   size_t buffer_count() const { return buffers_.size(); }
+
+  // A run over zeros, which maps pages and starts threads so that the first call need not. external: what the caller is
+  // to give, and its bytes. Throws std::runtime_error if it fails.
+  void warm_up(int64_t rows, const std::vector<std::pair<int, int64_t>>& external);
 
   // Both need the plan held.
   // One pass; 0, or the status of the call that ended it. Throws std::invalid_argument for rows beyond the capacity.
