@@ -219,9 +219,10 @@ class NeuralModel(ParametricModel, LatentModel):
             self._moments = None
 
     def _read(self, kind: str, source: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
-        if kind not in MOMENTS or self._moments is None:
+        moments = self._moments  # another thread may begin to train meanwhile
+        if kind not in MOMENTS or moments is None:
             return super()._read(kind, source)
-        kept = self._moments.get(kind, {})
+        kept = moments.get(kind, {})
         return {
             name: np.array(kept[name]) if kept else np.zeros(shape, self._dtype) for name, shape in self._shapes().items()
         }
