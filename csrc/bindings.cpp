@@ -51,19 +51,26 @@ lc::Port port(const PortTuple& t) {
   return {std::get<0>(t), std::get<1>(t), std::get<2>(t), std::get<3>(t).num()};
 }
 
-lc::Storage storage_of(const std::string& dtype) {
-  if (dtype != "float16" && dtype != "int8")
-    throw std::invalid_argument("dtype: expected float16 or int8, got " + dtype);
-  return dtype == "int8" ? lc::Storage::kInt8 : lc::Storage::kFloat16;
+std::vector<std::string> compressed() {
+  std::vector<std::string> names;
+  for (const lc::Compressed& each : lc::kCompressed) names.emplace_back(each.name);
+  return names;
+}
+
+lc::Storage storage_of(const std::string& kind) {
+  for (const lc::Compressed& each : lc::kCompressed)
+    if (kind == each.name)
+      return each.storage;
+  throw std::invalid_argument("kind: expected one of compressed(), got " + kind);
 }
 
 // A weight (out, in + 1) of floats, the bias its last column.
-void pack_weight(const std::string& dtype, py::array joined, py::array packed) {
+void pack_weight(const std::string& kind, py::array joined, py::array packed) {
   if (joined.ndim() != 2 || joined.shape(1) < 1 || !joined.dtype().is(py::dtype::of<float>()))
     throw std::invalid_argument("joined: expected a float32 array of shape (out, in + 1)");
   const int64_t out = joined.shape(0), columns = joined.shape(1), in = columns - 1;
   const auto* from = static_cast<const float*>(pointer_of(joined, 4 * out * columns, "joined"));
-  const lc::Storage storage = storage_of(dtype);
+  const lc::Storage storage = storage_of(kind);
   void* to = pointer_of(packed, lc::weight_bytes(storage, false, out, in), "packed");
   std::vector<float> bias;
   for (int64_t o = 0; o < out; ++o) bias.push_back(from[o * columns + in]);
@@ -145,15 +152,16 @@ PYBIND11_MODULE(_core, m) {
   m.attr("OUT_OF_RANGE") = lc::kOutOfRange;
   m.def("instruction_sets", sets, "The compiled instruction sets that this processor runs, best first.");
   m.def("ops", ops, "The names of all kernels.");
+  m.def("compressed", compressed, "The ways to keep the weights of layers in fewer bytes.");
   m.attr("Function") = lc::function_type();
   m.def(
       "weight_bytes",
-      [](const std::string& dtype, int64_t out, int64_t in) {
-        return lc::weight_bytes(storage_of(dtype), false, out, in);
+      [](const std::string& kind, int64_t out, int64_t in) {
+        return lc::weight_bytes(storage_of(kind), false, out, in);
       },
-      py::arg("dtype"), py::arg("out"), py::arg("inputs"), "The bytes of a weight kept in float16 or int8.");
-  m.def("pack_weight", pack_weight, py::arg("dtype"), py::arg("joined"), py::arg("packed"),
-        "Fills packed with the weight and bias of joined, (out, in + 1) float32, in float16 or int8.");
+      py::arg("kind"), py::arg("out"), py::arg("inputs"), "The bytes of a weight kept as one of compressed().");
+  m.def("pack_weight", pack_weight, py::arg("kind"), py::arg("joined"), py::arg("packed"),
+        "Fills packed with the weight and bias of joined, (out, in + 1) float32, kept as one of compressed().");
   m.def("file_ops", file_ops, "Name, signature and options (as JSON) of each op that a model file may call.");
   m.def("model_header_bytes", model_header_bytes, py::arg("first"), py::arg("file_bytes"),
         "How long a model file says that its header is, by its first eight bytes. Raises ValueError.");

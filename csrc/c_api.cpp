@@ -218,11 +218,13 @@ std::shared_ptr<const lc::Snapshot> snapshot_of(const lc_model& model, const cha
     return made(false, lc::Storage::kFull);
   if (kind == "float64")
     return made(true, lc::Storage::kFull);
-  if (kind == "float16")
-    return made(false, lc::Storage::kFloat16);
-  if (kind == "int8")
-    return made(false, lc::Storage::kInt8);
-  throw Failure(LC_ERROR_ARGUMENT, "weights: expected 'float32', 'float64', 'float16' or 'int8', got '" + kind + "'");
+  std::string names = "'float32', 'float64'";
+  for (const lc::Compressed& each : lc::kCompressed) {
+    if (kind == each.name)
+      return made(false, each.storage);
+    names += ", '" + std::string(each.name) + "'";
+  }
+  throw Failure(LC_ERROR_ARGUMENT, "weights: expected one of " + names + ", got '" + kind + "'");
 }
 
 }  // namespace

@@ -6,10 +6,13 @@
 #include <stdexcept>
 #include <string>
 
+#include "op.h"
+
 namespace lc {
 namespace {
 
 constexpr float kLargestHalf = 65504, kLargestInteger = 127;
+constexpr int64_t kMostInputs = 0x7fffffff / (255 * 127);  // whose products a sum of 32 bits holds
 
 template <class T>
 constexpr int64_t kPanel = 64 / static_cast<int64_t>(sizeof(T));
@@ -19,14 +22,15 @@ struct Source {
   const T *weight, *bias;
   int64_t out_stride, in_stride, out, in;
 
-  T at(int64_t o, int64_t i) const { return o < out ? weight[o * out_stride + i * in_stride] : T(0); }
+  T at(int64_t o, int64_t i) const { return o < out && i < in ? weight[o * out_stride + i * in_stride] : T(0); }
   T bias_at(int64_t o) const { return bias && o < out ? bias[o] : T(0); }
-  // f(o, i) for every place of the panels, in their order.
+  // f(o, i) for every place of the panels, in their order; `together` i of an output lie side by side.
   template <class F>
-  void each(int64_t rows, F&& f) const {
+  void each(int64_t rows, F&& f, int64_t together = 1) const {
     for (int64_t first = 0; first < out; first += kPanel<T>)
-      for (int64_t i = 0; i < rows; ++i)
-        for (int64_t o = first; o < first + kPanel<T>; ++o) f(o, i);
+      for (int64_t i = 0; i < rows; i += together)
+        for (int64_t o = first; o < first + kPanel<T>; ++o)
+          for (int64_t j = i; j < i + together; ++j) f(o, j);
   }
 };
 
@@ -56,49 +60,66 @@ void pack_halves(const Source<float>& from, char* to) {
   from.each(1, [&](int64_t o, int64_t) { *bias++ = from.bias_at(o); });
 }
 
-void pack_integers(const Source<float>& from, char* to) {
-  const Tail tail = weight_tail(from.out, from.in, sizeof(int8_t));
+void pack_integers(const Source<float>& from, bool is_dynamic, char* to) {
+  const int64_t together = is_dynamic ? 4 : 1, in = round_up(from.in, together);
+  if (is_dynamic && from.in > kMostInputs)
+    throw std::invalid_argument("expected at most " + std::to_string(kMostInputs) + " inputs in int8_dynamic, got " +
+                                std::to_string(from.in));
+  const Tail tail = weight_tail(from.out, in, sizeof(int8_t));
   auto* panel = reinterpret_cast<int8_t*>(to);
   auto* bias = reinterpret_cast<float*>(to + tail.begin);
   auto* scale = reinterpret_cast<float*>(to + tail.begin + tail.bytes);
+  auto* sum = is_dynamic ? reinterpret_cast<int32_t*>(to + tail.begin + 2 * tail.bytes) : nullptr;
   from.each(1, [&](int64_t o, int64_t) {
     float largest = 0;
     for (int64_t i = 0; i < from.in; ++i) {
       const float size = std::fabs(from.at(o, i));
       if (!std::isfinite(size))
-        refuse("int8", "finite numbers", size);
+        refuse(is_dynamic ? "int8_dynamic" : "int8", "finite numbers", size);
       largest = std::max(largest, size);
     }
     bias[o] = from.bias_at(o);
     scale[o] = largest / kLargestInteger;
+    if (sum)
+      sum[o] = 0;
   });
-  from.each(from.in, [&](int64_t o, int64_t i) {
+  const auto pack = [&](int64_t o, int64_t i) {
     const float q = scale[o] > 0 ? std::nearbyint(from.at(o, i) / scale[o]) : 0;
-    *panel++ = static_cast<int8_t>(std::clamp(q, -kLargestInteger, kLargestInteger));
-  });
+    *panel = static_cast<int8_t>(std::clamp(q, -kLargestInteger, kLargestInteger));
+    if (sum)
+      sum[o] += *panel;
+    ++panel;
+  };
+  from.each(in, pack, together);
 }
 
 }  // namespace
 
 const char* forward_op(Storage storage) {
-  switch (storage) {
-    case Storage::kFloat16:
-      return "linear_forward:float16";
-    case Storage::kInt8:
-      return "linear_forward:int8";
-    default:
-      return "linear_forward";
-  }
+  for (const Compressed& each : kCompressed)
+    if (each.storage == storage)
+      return each.forward_op;
+  return "linear_forward";
 }
 
 int64_t weight_bytes(Storage storage, bool is_double, int64_t out, int64_t in) {
-  if (storage == Storage::kFull) {
-    const int64_t panel = is_double ? kPanel<double> : kPanel<float>;
-    return (out + panel - 1) / panel * (in + 1) * 64;
+  switch (storage) {
+    case Storage::kFloat16: {
+      const Tail tail = weight_tail(out, in, sizeof(Half));
+      return tail.begin + tail.bytes;
+    }
+    case Storage::kInt8: {
+      const Tail tail = weight_tail(out, in, sizeof(int8_t));
+      return tail.begin + 2 * tail.bytes;
+    }
+    case Storage::kInt8Dynamic: {
+      const Tail tail = weight_tail(out, round_up(in, 4), sizeof(int8_t));
+      return tail.begin + 3 * tail.bytes;
+    }
+    default:
+      const int64_t panel = is_double ? kPanel<double> : kPanel<float>;
+      return (out + panel - 1) / panel * (in + 1) * 64;
   }
-  const bool halves = storage == Storage::kFloat16;
-  const Tail tail = weight_tail(out, in, halves ? sizeof(Half) : sizeof(int8_t));
-  return tail.begin + tail.bytes * (halves ? 1 : 2);
 }
 
 template <class T>
@@ -108,8 +129,8 @@ void pack_weight(Storage storage, const T* weight, int64_t out_stride, int64_t i
   if constexpr (sizeof(T) == sizeof(float)) {
     if (storage == Storage::kFloat16)
       return pack_halves(from, static_cast<char*>(panels));
-    if (storage == Storage::kInt8)
-      return pack_integers(from, static_cast<char*>(panels));
+    if (storage != Storage::kFull)
+      return pack_integers(from, storage == Storage::kInt8Dynamic, static_cast<char*>(panels));
   }
   if (storage != Storage::kFull)
     throw std::invalid_argument("expected a plan of floats for compressed weights, got one of doubles");

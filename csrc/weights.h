@@ -11,7 +11,20 @@ namespace lc {
 // kFloat16, kInt8: panels [out / 16][in][16] of halves or of integers, for plans of floats; after them, each from the
 // next multiple of 64 bytes on, float bias[16 (out / 16)] and, for integers, float scale[16 (out / 16)], which
 // multiplies them. Outputs that do not exist are zeros.
-enum class Storage { kFull, kFloat16, kInt8 };
+// kInt8Dynamic: the same integers, for inputs that are integers too (see quantized_forward.h), in panels
+// [out / 16][in / 4][16][4], inputs that do not exist being zeros; after the scales, int32_t sum[16 (out / 16)] of the
+// integers of each output.
+enum class Storage { kFull, kFloat16, kInt8, kInt8Dynamic };
+
+// The storages of fewer bytes: their names, and the op that multiplies with a weight kept so; other ops take kFull
+// alone.
+struct Compressed {
+  Storage storage;
+  const char *name, *forward_op;
+};
+constexpr Compressed kCompressed[] = {{Storage::kFloat16, "float16", "linear_forward:float16"},
+                                      {Storage::kInt8, "int8", "linear_forward:int8"},
+                                      {Storage::kInt8Dynamic, "int8_dynamic", "linear_forward:int8_dynamic"}};
 
 struct Half {
   uint16_t bits;
@@ -26,7 +39,6 @@ LC_INLINE Tail weight_tail(int64_t out, int64_t in, int64_t size) {
   return {(panels * in * 16 * size + 63) / 64 * 64, panels * 64};
 }
 
-// The op that multiplies with a weight kept so; other ops take kFull alone.
 const char* forward_op(Storage storage);
 
 // The bytes of a weight of `out` outputs and `in` inputs, of doubles or of floats.
@@ -34,7 +46,8 @@ int64_t weight_bytes(Storage storage, bool is_double, int64_t out, int64_t in);
 
 // Packs weight[o * out_stride + i * in_stride] and bias[o] (null: zeros); strides count elements. Halves are the
 // nearest, ties to even. An integer is the nearest to weight / scale, where scale is the largest weight of its output
-// over 127. Throws std::invalid_argument where a weight is no finite number in a compressed storage.
+// over 127. Throws std::invalid_argument where a weight is no finite number in a compressed storage, and where the sums
+// of kInt8Dynamic might leave 32 bits.
 template <class T>
 void pack_weight(Storage storage, const T* weight, int64_t out_stride, int64_t in_stride, const T* bias, int64_t out,
                  int64_t in, void* panels);

@@ -98,8 +98,7 @@ void run_one(const uint8_t* data, size_t size) {
     for (const lc::FilePlan& plan : file.plans) {
       bind(file, plan, plan.is_double, lc::Storage::kFull);
       bind(file, plan, !plan.is_double, lc::Storage::kFull);
-      bind(file, plan, false, lc::Storage::kFloat16);
-      bind(file, plan, false, lc::Storage::kInt8);
+      for (const lc::Compressed& each : lc::kCompressed) bind(file, plan, false, each.storage);
     }
   } catch (const lc::FileError& error) {
     PROMISE(is_told(error.what()));

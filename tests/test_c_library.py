@@ -305,7 +305,7 @@ def test_weights_beyond_float32(c: Library, tmp_path: Path) -> None:
     model.set_parameters({name: array * 1e300 for name, array in model.parameters().items() if name == "decoder.1.weight"})
     lc.save(model, tmp_path / "model")
     opened = c.open(tmp_path / "model")
-    for weights in ("float32", "float16", "int8"):
+    for weights in ("float32", "float16", "int8", "int8_dynamic"):
         with pytest.raises(ValueError, match=r"weights: decoder\.1: expected finite numbers in float32") as raised:
             c.bind(opened, "decode", weights)
         assert raised.value.args[0] == 1
@@ -361,5 +361,5 @@ def test_runs_are_quiet(kind: str, programs: Path, files: dict[str, tuple[Any, P
     done = subprocess.run([programs / "quiet", path], env=environment, capture_output=True, text=True, timeout=100)
     if "__libc_" in done.stderr or done.returncode == 3:
         pytest.skip("glibc and seccomp are needed")
-    assert done.stdout == f"{4 * len(model._functions())} functions, ran: 0 0 0 0 0 and on\n"
+    assert done.stdout == f"{5 * len(model._functions())} functions, ran: 0 0 0 0 0 and on\n"
     assert done.returncode == 0

@@ -265,7 +265,7 @@ CALLS: dict[str, tuple[Call, type[Exception], str]] = {
     ),
     "compile batch": (compiled(batch=0), ValueError, "batch: expected an integer from 1 .*, got 0"),
     "compile batch wide": (compiled(batch=2**70), ValueError, f"batch: expected an integer .*, got {2**70}"),
-    "compile weights": (compiled(weights="int4"), ValueError, "weights: expected .*'int8', got 'int4'"),
+    "compile weights": (compiled(weights="int4"), ValueError, "weights: expected .*'int8_dynamic', got 'int4'"),
     "compile threads": (compiled(threads=0), ValueError, "threads: expected an integer from 1 to 256, got 0"),
     "compile release_gil": (compiled(release_gil="no"), TypeError, "release_gil: expected True or False, got 'no'"),
     "save what": (lambda m: lc.save("m", "m"), TypeError, "model: expected a VAE, .*PCA, got 'm'"),

@@ -1,4 +1,4 @@
-"""Weights kept in float16 and int8: what packing makes of them, the products, and what they cost a model."""
+"""Weights kept in fewer bytes: what packing makes of float16 and int8, their products, and what all cost a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numerics import Rounding, assert_close, assert_same_bits
 
 import latentcore as lc
 from latentcore import _core
-from latentcore.backends.cpu import CpuBackend, aligned
+from latentcore.backends.cpu import COMPRESSED, Compressed, CpuBackend, aligned
 from latentcore.datasets import load_mnist
 from latentcore.ops import Clock
 from latentcore.ops.linear import linear_forward
@@ -20,15 +20,16 @@ from latentcore.plan import Plan
 DATA = os.environ.get("LATENTCORE_DATA")
 SMALL = ("float16", "int8")
 each_small = pytest.mark.parametrize("dtype", SMALL)
+each_compressed = pytest.mark.parametrize("kind", COMPRESSED)
 SHAPES = [  # rows, inputs, outputs
     (1, 1, 1), (1, 7, 15), (2, 130, 63), (3, 16, 17), (7, 33, 16), (15, 17, 33), (16, 63, 7), (17, 64, 130),
     (33, 15, 64), (63, 130, 17), (65, 1, 1), (5, 9, 40), (130, 65, 33), (130, 129, 100),
 ]  # fmt: skip
 
 
-def unpacked(packed: np.ndarray, out: int, inputs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def unpacked(packed: Compressed, out: int, inputs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The numbers (out, in), the scale and the bias of each output."""
-    panels, raw, dtype = -(-out // 16), packed.view(np.uint8), packed.dtype
+    panels, raw, dtype = -(-out // 16), packed.data, np.dtype(packed.kind)
     size = panels * inputs * 16 * dtype.itemsize
     numbers = raw[:size].view(dtype).reshape(panels, inputs, 16).transpose(0, 2, 1).reshape(-1, inputs)
     bias, *scale = raw[-(-size // 64) * 64 :].view(np.float32).reshape(-1, panels * 16)
@@ -50,7 +51,7 @@ def rounded(w: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def product(
-    x: np.ndarray, packed: np.ndarray, out: int, instruction_set: str, *, activation: str = "identity", threads: int = 1
+    x: np.ndarray, packed: Compressed, out: int, instruction_set: str, *, activation: str = "identity", threads: int = 1
 ) -> np.ndarray:
     """A linear layer over a packed weight; x lies beside NaN, and what it makes between canaries."""
     rows, inputs = x.shape
@@ -108,6 +109,7 @@ def test_integers_of_outputs_of_every_size() -> None:
         ("float16", -1e9, r"weights: decoder\.0: expected numbers of at most 65504 in float16, got -1000000000"),
         ("float16", 1e39, r"weights: decoder\.0: expected finite numbers in float32"),
         ("int8", 1e39, r"weights: decoder\.0: expected finite numbers in float32"),
+        ("int8_dynamic", 1e39, r"weights: decoder\.0: expected finite numbers in float32"),
     ],
 )
 def test_weights_beyond_the_dtype_are_refused(dtype: str, weight: float, says: str) -> None:
@@ -125,7 +127,7 @@ def test_packing_checks_its_arrays() -> None:
     joined, packed = np.zeros((4, 3), "f4"), np.zeros(_core.weight_bytes("int8", 4, 2), np.uint8)
     _core.pack_weight("int8", joined, packed)
     for args in (("int4", joined, packed), ("int8", joined[0], packed), ("int8", joined.astype("f8"), packed)):
-        with pytest.raises(ValueError, match=r"expected (float16 or int8|a float32 array)"):
+        with pytest.raises(ValueError, match=r"expected (one of compressed\(\), got int4|a float32 array)"):
             _core.pack_weight(*args)
     with pytest.raises(ValueError, match="packed: expected at least 192 bytes"):
         _core.pack_weight("int8", joined, packed[1:])
@@ -172,12 +174,13 @@ def test_activation(dtype: str, activation: str, instruction_set: str) -> None:
 def test_every_number_is_read_right(dtype: str, instruction_set: str) -> None:
     """Denormal halves, infinity and NaN among them, that nothing packs."""
     count = 256 ** np.dtype(dtype).itemsize
-    packed = aligned((_core.weight_bytes(dtype, count, 1) // np.dtype(dtype).itemsize,), dtype)
-    packed[:count] = np.arange(count).astype(f"u{packed.itemsize}").view(dtype)
+    packed = aligned((_core.weight_bytes(dtype, count, 1),), "uint8")
+    numbers = packed[: count * np.dtype(dtype).itemsize].view(dtype)
+    numbers[:] = np.arange(count).astype(f"u{numbers.itemsize}").view(dtype)
     if dtype == "int8":
         packed[-4 * count :].view("f4")[:] = 1
-    want = packed[:count].astype("f4")
-    got = product(np.ones((2, 1), "f4"), packed, count, instruction_set)
+    want = numbers.astype("f4")
+    got = product(np.ones((2, 1), "f4"), Compressed(dtype, packed), count, instruction_set)
     np.testing.assert_array_equal(got, [want, want])
 
 
@@ -228,28 +231,28 @@ def test_functions_of_a_model(options: dict[str, object], function: str, dtype: 
         np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=2e-5)
 
 
-@each_small
-def test_a_snapshot(dtype: str) -> None:
+@each_compressed
+def test_a_snapshot(kind: str) -> None:
     model, z = small_vae(), np.ones((1, 5), "f4")
-    call = lc.compile(model, "decode", weights=dtype)
+    call = lc.compile(model, "decode", weights=kind)
     before = call(z)
     lc.train(model, np.random.default_rng(6).random((64, 21)), epochs=3)
     assert_same_bits(call(z), before)
-    assert (lc.compile(model, "decode", weights=dtype)(z) != before).all()
+    assert (lc.compile(model, "decode", weights=kind)(z) != before).all()
 
 
-@each_small
-def test_pca(dtype: str) -> None:
+@each_compressed
+def test_pca(kind: str) -> None:
     X = np.random.default_rng(7).standard_normal((100, 24)) * np.linspace(1, 5, 24)
     model = lc.PCA(4, whiten=True).fit(X)
     x, z = X[:8].astype("f4"), np.random.default_rng(8).standard_normal((8, 4)).astype("f4")
-    tolerance = {"float16": 2e-3, "int8": 3e-2}[dtype]
+    tolerance = {"float16": 2e-3, "int8": 3e-2, "int8_dynamic": 5e-2}[kind]
     for function, given, want in (
         ("transform", x, model.transform(X[:8])),
         ("inverse_transform", z, model.inverse_transform(z)),
         ("score_samples", x, model.score_samples(X[:8])),
     ):
-        got = lc.compile(model, function, batch=8, weights=dtype)(given)
+        got = lc.compile(model, function, batch=8, weights=kind)(given)
         error = np.abs(got - want).max() / np.abs(want).max()
         assert 0 < error < tolerance
 
@@ -262,7 +265,7 @@ def test_error_report_of_reconstruct() -> None:
         p = p.astype("f8")
         return float(-(X * np.log(p) + (1 - X) * np.log1p(-p)).sum(1).mean())
 
-    calls = {kind: lc.compile(model, "reconstruct", batch=50, weights=kind) for kind in (*SMALL, "float64", "float32")}
+    calls = {kind: lc.compile(model, "reconstruct", batch=50, weights=kind) for kind in (*COMPRESSED, "float64", "float32")}
     full = calls["float32"](X.astype("f4"))
     lc.train(model, more, epochs=1)  # the reports are of what was compiled
     for kind, call in calls.items():
@@ -272,7 +275,7 @@ def test_error_report_of_reconstruct() -> None:
         np.testing.assert_allclose(report[:2], [difference.max(), difference.mean()], rtol=1e-3, atol=1e-9)
         np.testing.assert_allclose(report.loss, nats(got) / nats(full) - 1, rtol=1e-2, atol=2e-7)
     worst = {kind: call.error_report(X.tolist()).worst for kind, call in calls.items()}
-    assert worst["float32"] == 0 < worst["float64"] < worst["float16"] < worst["int8"] < 0.05
+    assert worst["float32"] == 0 < worst["float64"] < worst["float16"] < worst["int8"] < worst["int8_dynamic"] < 0.05
 
 
 @pytest.mark.parametrize("function", ["encode", "posterior", "decode", "score_samples"])
@@ -317,7 +320,7 @@ def test_the_loss_on_mnist() -> None:
     X, _ = load_mnist(DATA, "train")
     X_test, _ = load_mnist(DATA, "test")
     model = lc.VAE(20, (400,), epochs=2, random_state=0).fit(X)
-    for dtype, most in (("float16", 5e-4), ("int8", 5e-3)):
+    for dtype, most in (("float16", 5e-4), ("int8", 5e-3), ("int8_dynamic", 5e-3)):
         report = lc.compile(model, "reconstruct", weights=dtype).error_report(X_test)
         print(dtype, report)
         assert report.loss is not None

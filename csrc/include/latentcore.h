@@ -114,8 +114,9 @@ LC_API const lc_signature* lc_model_function(const lc_model* model, size_t index
  * libraries. */
 typedef struct lc_options {
   size_t size;         /* sizeof(lc_options) */
-  const char* weights; /* "float32" or "float64", also the dtype of arrays; "float16" or "int8": float32 arrays over
-                          smaller weights; NULL: the dtype of the model */
+  const char* weights; /* "float32" or "float64", also the dtype of arrays; "float16", "int8" or "int8_dynamic": float32
+                          arrays over smaller weights, the last also over rows rounded to 8 bits in every layer; NULL:
+                          the dtype of the model */
   const char* instruction_set; /* "avx512", "avx2" or "baseline"; NULL: the best that this processor has */
   size_t batch;                /* the most rows of a call, up to 2^31 - 1; 0: 1 */
   size_t threads;              /* that work on a call, up to 256; 0: 1. Results do not depend on it */

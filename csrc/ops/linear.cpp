@@ -4,6 +4,7 @@
 #include "../activation.h"
 #include "../adam.h"
 #include "../linear_forward.h"
+#include "../quantized_forward.h"
 #include "../transpose.h"
 
 namespace lc {
@@ -236,6 +237,11 @@ extern const Op kLinear[] = {
     {"linear_forward", linear_forward<float>, linear_forward<double>, forward_space<float>, forward_space<double>},
     {"linear_forward:float16", linear_forward<float, Half>, nullptr, forward_space<float>, nullptr},
     {"linear_forward:int8", linear_forward<float, int8_t>, nullptr, forward_space<float>, nullptr},
+    {"linear_forward:int8_dynamic", quantized_forward_at_best, nullptr, quantized_space, nullptr},
+#if defined(__AVX512F__)
+    // What a processor without AVX512-VNNI takes, for tests to call on one that has it.
+    {"linear_forward:int8_dynamic:pairs", quantized_forward<Pairs>, nullptr, quantized_space, nullptr},
+#endif
     {"linear_backward_input", linear_backward_input<float>, linear_backward_input<double>, input_space<float>,
      input_space<double>},
     {"linear_backward_weight", linear_backward_weight<float>, linear_backward_weight<double>, weight_space<float>,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from .. import _core
 from ..ops import OPS, Clock, size_of
 from ..plan import Buffer, Plan
 from .base import Arrays, Backend, Bound, NonFiniteError
+
+COMPRESSED = tuple(_core.compressed())  # ways to keep the weights of a plan of float32 in fewer bytes
 
 # A run of more than about 100 microseconds gives up the GIL; giving it up costs milliseconds beside a busy thread.
 GIL_FLOPS = 5_000_000
@@ -47,9 +49,16 @@ def _panels(buffer: Buffer) -> tuple[int, int, int]:
     return -(-out // panel), inputs + 1, panel
 
 
+class Compressed(NamedTuple):
+    """The storage of a weight that is kept in fewer bytes (see csrc/weights.h). kind: one of COMPRESSED."""
+
+    kind: str
+    data: np.ndarray
+
+
 class CpuBackend(Backend):
     """Weights lie in panels (out / p, in + 1, p), p = 64 bytes; the bias is the last row of each. Those of a snapshot may be
-    kept in float16 or int8 (see csrc/weights.h): the dtype of their storage says so to ``bind``."""
+    Compressed."""
 
     name = "cpu"
 
@@ -75,13 +84,13 @@ class CpuBackend(Backend):
         return np.ascontiguousarray(plain[: buffer.array_shape(0)[0]])
 
     @staticmethod
-    def compress(array: np.ndarray, dtype: str) -> np.ndarray:
-        """Storage of a weight (out, in + 1) in "float16" or "int8". Raises ValueError for numbers that float16 does not
-        reach."""
+    def compress(array: np.ndarray, kind: str) -> Compressed:
+        """Storage of a weight (out, in + 1), in one of COMPRESSED. Raises ValueError for numbers that float16 does not reach
+        and for more inputs than int8_dynamic takes."""
         out, columns = array.shape
-        packed = aligned((_core.weight_bytes(dtype, out, columns - 1) // np.dtype(dtype).itemsize,), dtype)
-        _core.pack_weight(dtype, np.ascontiguousarray(array, np.float32), packed)
-        return packed
+        packed = aligned((_core.weight_bytes(kind, out, columns - 1),), "uint8")
+        _core.pack_weight(kind, np.ascontiguousarray(array, np.float32), packed)
+        return Compressed(kind, packed)
 
     def lane(self) -> int:
         return _threads
@@ -106,10 +115,9 @@ class CpuBound(Bound):
         for call in plan.calls:
             op = OPS[call.op]
             sizes = plan.sizes(call)
-            weights = [a for a in call.arguments if a and a in state and plan.buffers[a].layout == "weight"]
-            small = {str(state[a].dtype) for a in weights} - {plan.dtype}
+            kept = [state[a] for a in call.arguments if a and a in state]
             self.core.add_call(
-                f"{call.op}:{small.pop()}" if small else call.op,
+                ":".join([call.op, *(each.kind for each in kept if isinstance(each, Compressed))]),
                 [self.index[a] for a in call.arguments],
                 [(sizes[k][0], sizes[k][1] == "rows") for k in op.letters],
                 op.option_numbers(call.options),
@@ -120,7 +128,8 @@ class CpuBound(Bound):
 
     def _add(self, b: Buffer, state: Arrays) -> int:
         if b.role == "state":
-            return self.core.add_held(state[b.name])
+            held = state[b.name]
+            return self.core.add_held(held.data if isinstance(held, Compressed) else held)
         if b.layout == "weight":
             size = math.prod(_panels(b)) * np.dtype(b.dtype).itemsize
             return self.core.add_temporary(size) if b.role == "temporary" else self.core.add_external(b.name, size, "")

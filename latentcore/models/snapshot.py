@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..backends import Runner, get_backend
-from ..backends.cpu import CpuBackend
+from ..backends.cpu import COMPRESSED, CpuBackend
 from ..checks import check_array
 from ..ops import Clock
 from ..plan import Plan
@@ -16,8 +16,7 @@ from ..plan import Plan
 if TYPE_CHECKING:
     from .base import Model
 
-WEIGHTS = ("float32", "float64", "float16", "int8")
-_COMPRESSED = ("float16", "int8")  # under float32 arithmetic
+WEIGHTS = ("float32", "float64", *COMPRESSED)
 
 
 class ErrorReport(NamedTuple):
@@ -32,11 +31,11 @@ class ErrorReport(NamedTuple):
 
 class Snapshot:
     """The plan of a function, and its state on the CPU, which the model no longer changes. weights: one of WEIGHTS, the
-    dtype of the plan, or what those weights are kept in that linear layers alone read. Where that is not the model's own
-    dtype, the state in that stays too, for the report. Raises ValueError for a weight that is beyond the dtype."""
+    dtype of the plan, or how those weights are kept in a plan of float32 that linear layers alone read. Where that is not
+    the model's own dtype, the state in that stays too, for the report. Raises ValueError for a weight that is beyond it."""
 
     def __init__(self, model: Model, function: str, weights: str) -> None:
-        dtype = "float32" if weights in _COMPRESSED else weights
+        dtype = "float32" if weights in COMPRESSED else weights
         judged = function == "reconstruct" and hasattr(model, "_build_loss")
         names = (function, "loss") if judged else (function,)
         self._own = [model._plan(name) for name in names]
@@ -57,7 +56,7 @@ class Snapshot:
                         cpu.put(kept, array)
                     if not np.isfinite(kept).all():
                         raise ValueError(f"expected finite numbers in {kept.dtype}")
-                    small = self.weights in _COMPRESSED and b.layout == "weight" and b.name not in others
+                    small = self.weights in COMPRESSED and b.layout == "weight" and b.name not in others
                     state[b.name] = CpuBackend.compress(array, self.weights) if small else kept
                 except ValueError as error:
                     raise ValueError(f"weights: {b.name}: {error}") from None

@@ -31,7 +31,7 @@ static int run_all(const bound* all, int count) {
 }
 
 int main(int argc, char** argv) {
-  static const char* const weights[] = {"float32", "float64", "float16", "int8"};
+  static const char* const weights[] = {"float32", "float64", "float16", "int8", "int8_dynamic"};
   const long* counted = dlsym(RTLD_DEFAULT, "counted");
   static bound all[kMostFunctions];
   int count = 0;
@@ -39,7 +39,7 @@ int main(int argc, char** argv) {
   if (argc != 2 || !counted || lc_model_open(argv[1], &model, NULL))
     return 2;
   for (size_t i = 0; i < lc_model_function_count(model); ++i)
-    for (int w = 0; w < 4; ++w, ++count) {
+    for (int w = 0; w < 5; ++w, ++count) {
       bound* b = &all[count];
       lc_options options = LC_OPTIONS_INIT;
       options.weights = weights[w];
