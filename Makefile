@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 CUDA := $(VENV)-cuda
 BUILD_FILES := pyproject.toml CMakeLists.txt $(shell find csrc fuzz -type f)
 OPS := $(notdir $(basename $(wildcard csrc/ops/*.cpp)))
+# Tests share the cores, a file at a time; libraries that they compare with start no threads beside them.
+SHARED := -n auto --maxprocesses 8 --dist loadfile -p no:benchmark
+ALONE := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
 .PHONY: demo test test-gpu bench lint sanitize fuzz clean
 
@@ -14,7 +17,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python -m latentcore demo $(ARGS)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(ARGS)
+	$(ALONE) $(BIN)/python -m pytest $(SHARED) $(ARGS)
 ifeq ($(ARGS)$(shell uname),Linux)
 	$(MAKE) test-gpu
 else
@@ -25,8 +28,12 @@ endif
 # of interpreting them; LATENTCORE_REQUIRE_CUDA=1 makes it an error if any did not run there.
 test-gpu: $(CUDA)/.test-cuda
 	$(CUDA)/bin/python -m pytest tests/gpu/test_compiled.py
-	$(if $(filter cuda,$(LATENTCORE_TEST_DEVICE)),,TRITON_INTERPRET=1 NUMBA_ENABLE_CUDASIM=1) \
-	    $(CUDA)/bin/python -m pytest tests/gpu --ignore=tests/gpu/test_compiled.py
+ifeq ($(LATENTCORE_TEST_DEVICE),cuda)
+	$(CUDA)/bin/python -m pytest tests/gpu --ignore=tests/gpu/test_compiled.py
+else
+	TRITON_INTERPRET=1 NUMBA_ENABLE_CUDASIM=1 $(ALONE) \
+	    $(CUDA)/bin/python -m pytest $(SHARED) tests/gpu --ignore=tests/gpu/test_compiled.py
+endif
 
 bench: $(VENV)/.bench
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m bench $(ARGS)
@@ -39,8 +46,8 @@ lint: $(VENV)/.lint
 	$(BIN)/mypy
 	CMAKE_ARGS=-DLATENTCORE_WERROR=ON SKBUILD_BUILD_DIR=build/lint \
 	    $(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/lint .
-	$(BIN)/cmake -S . -B build/lint-library -DLATENTCORE_WERROR=ON > /dev/null
-	$(BIN)/cmake --build build/lint-library --target core
+	$(BIN)/cmake -S . -B build/c_library -DLATENTCORE_WERROR=ON > /dev/null
+	$(BIN)/cmake --build build/c_library --target core
 	@# An object of one instruction set defines symbols that name its namespace alone: the linker merges the copies of any
 	@# other inline function, and AVX-512 code would run on a processor that has none.
 	@for isa in $$(cd build/lint/CMakeFiles && ls -d ops_*.dir | sed 's/ops_\(.*\).dir/\1/'); do \
@@ -53,8 +60,9 @@ sanitize: export CXX := g++
 sanitize: export SKBUILD_INSTALL_STRIP := false
 sanitize: fuzz
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
-	    ASAN_OPTIONS=detect_leaks=0 LATENTCORE_TEST_SHARE=10 .venv-address/bin/python -m pytest --capture=sys $(OPS:%=tests/test_%.py)
-	CMAKE_ARGS=-DLATENTCORE_SANITIZE=thread SKBUILD_BUILD_DIR=build/thread \
+	    ASAN_OPTIONS=detect_leaks=0 LATENTCORE_TEST_SHARE=10 $(ALONE) \
+	    .venv-address/bin/python -m pytest --capture=sys $(SHARED) $(OPS:%=tests/test_%.py)
+	CMAKE_ARGS="-DLATENTCORE_SANITIZE=thread -DLATENTCORE_X86_SETS=OFF" SKBUILD_BUILD_DIR=build/thread \
 	    $(MAKE) VENV=.venv-thread .venv-thread/.test
 	@# The runtime of g++ 12 now and then fails to map its own memory where addresses are random: not a finding, run again.
 	for attempt in 1 2 3; do \

@@ -23,7 +23,7 @@ Maker = Callable[[Random, int, int, int], np.ndarray]  # (rng, count, m, n) to (
 # The runs of a shape: on each set, in each dtype.
 RUNS = 2 * len(SETS)
 SHARE = int(os.environ.get("LATENTCORE_TEST_SHARE", "1"))  # take one in so many: sanitizers are slow
-LARGEST = LIMIT if SHARE == 1 else min(LIMIT, 512)  # of the columns of a matrix
+LARGEST = LIMIT if SHARE == 1 else min(LIMIT, 384)  # of the columns of a matrix
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -241,8 +241,8 @@ def assert_same_in_any_company(op: str, a: np.ndarray, name: str, vectors: bool)
     ]
     rng = np.random.default_rng(0)
     parts = [np.arange(rows)] * len(calls)
-    parts += [np.arange(rows)[begin : begin + size] for size in (1, 2, 7, 16, 33) for begin in range(0, rows, size)]
-    parts += [rng.integers(0, rows, rng.integers(1, 2 * rows)) for _ in range(6)]
+    parts += [np.arange(rows)[begin : begin + size] for size in (1, 2, 7, 16, 33) for begin in range(0, rows, size * SHARE)]
+    parts += [rng.integers(0, rows, rng.integers(1, 2 * rows)) for _ in range(max(1, 6 // SHARE))]
     for i, part in enumerate(parts):
         assert bits(calls[i % len(calls)](a[part])) == bits(tuple(x[part] for x in want))
 

@@ -123,16 +123,16 @@ class Ledger:
     """The worst error over tolerance of each output of each op, and the case it came from."""
 
     def __init__(self) -> None:
-        self._worst: dict[tuple[str, str, str], tuple[float, str]] = {}
+        self.worst: dict[tuple[str, str, str], tuple[float, str]] = {}
 
     def record(self, op: str, output: str, dtype: str, ratio: float, case: str) -> None:
         key = op, output, dtype
-        self._worst[key] = max(self._worst.get(key, (0.0, case)), (ratio, case))
+        self.worst[key] = max(self.worst.get(key, (0.0, case)), (ratio, case))
 
     def assert_tight(self, ops: set[str]) -> None:
         """Raises AssertionError for an output of these ops whose tolerance is too loose, and for an op without any."""
         worst: dict[tuple[str, str], float] = {}
-        for (op, output, _), (ratio, _) in self._worst.items():
+        for (op, output, _), (ratio, _) in self.worst.items():
             if op in ops:
                 worst[op, output] = max(worst.get((op, output), 0.0), ratio)
         missing = ops - {op for op, _ in worst}
@@ -144,7 +144,7 @@ class Ledger:
         """A line for each output."""
         return [
             f"{op:<27}{output:<15}{dtype:<9}{ratio:>6.3f}  {case}"
-            for (op, output, dtype), (ratio, case) in sorted(self._worst.items())
+            for (op, output, dtype), (ratio, case) in sorted(self.worst.items())
         ]
 
 

@@ -49,7 +49,8 @@ def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("prefix")
     generator = ["-G", "Ninja"] if shutil.which("ninja", path=TOOLS) and not (BUILD / "CMakeCache.txt").exists() else []
     environment = {**os.environ, "PATH": TOOLS}
-    run(CMAKE, "-S", ROOT, "-B", BUILD, *generator, *NO_PYTHON, env=environment)
+    options = os.environ.get("CMAKE_ARGS", "").split()  # as pip takes them
+    run(CMAKE, "-S", ROOT, "-B", BUILD, *generator, *NO_PYTHON, *options, env=environment)
     run(CMAKE, "--build", BUILD, "--parallel", os.cpu_count(), env=environment)
     run(CMAKE, "--install", BUILD, "--prefix", where, env=environment)
     return where

@@ -64,15 +64,12 @@ def record_usage():
     return record
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.path.name != "test_compiled.py" and not ON_GPU:
-        _interpreted.add(item.nodeid)
-
-
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.skipped:
         _skipped.add(report.nodeid)
         _interpreted.discard(report.nodeid)
+    elif report.when == "setup" and not ON_GPU and "test_compiled.py" not in report.nodeid:
+        _interpreted.add(report.nodeid)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
