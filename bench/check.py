@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 CHECK_STEPS = 20
-ROUNDED = {"float16": 2e-3, "int8": 3e-2}
-"""What rounding the weights may cost, of the largest output."""
+ROUNDED = {"float16": 2e-3, "int8": 3e-2, "int8_dynamic": 3e-2}
+"""What rounding may cost, of the largest output."""
 
 
 def inference_fault(output: np.ndarray, truth: np.ndarray, length: int, weights: str = "float32") -> str | None:
-    """None if it is within 10 eps sqrt(length), or what smaller weights cost, of truth (float64), relative to its largest
-    entry; else the fault."""
+    """None if it is within 10 eps sqrt(length), or what rounding to fewer bits costs, of truth (float64), relative to its
+    largest entry; else the fault."""
     if output.shape != truth.shape or output.dtype != np.float32:
         return f"gave {output.dtype} {output.shape}, expected float32 {truth.shape}"
     error = np.abs(output - truth).max() / np.abs(truth).max()

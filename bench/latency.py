@@ -19,8 +19,10 @@ INPUTS = {1: 16, 16: 4, 128: 1}
 """How many inputs take turns, by batch: fewer where they would not fit in a cache beside the weights."""
 
 NAMES = {VAE: "784-400-20-400-784", TINY: "32-32-8", DEEP: "256-384-384-128"}
-ITEM = {"float32": 4, "float16": 2, "int8": 1}
+ITEM = {"float32": 4, "float16": 2, "int8": 1, "int8_dynamic": 1}
 """Bytes of a weight."""
+INTEGERS = 4
+"""Products of bytes, which int8_dynamic is made of, that a vector holds for every one of floats."""
 
 STARTS = ("fresh process", "fresh process, NumPy imported")
 
@@ -70,11 +72,12 @@ class Latency:
 
     def work(self, inputs: Inputs, *, skip_zeros: bool, weights: str = "float32") -> Work:
         """The least work of a call, the mean over the inputs."""
+        integers = weights == "int8_dynamic"  # which leaves no zeros out
         parameters, given = self.load(inputs)
         layers = self.network.layers(parameters, self.task)
-        work = [inference_work(layers, x, skip_zeros=skip_zeros, item=ITEM[weights]) for x in given]
+        work = [inference_work(layers, x, skip_zeros=skip_zeros and not integers, item=ITEM[weights]) for x in given]
         flops, moved, held = np.mean([(one.flops, one.bytes, one.held) for one in work], axis=0)
-        return Work(float(flops), float(moved), float(held))
+        return Work(float(flops) / (INTEGERS if integers else 1), float(moved), float(held))
 
     def prepare(self, peer: Peer, material: tuple[Parameters, Sequence[np.ndarray]]) -> tuple[Calls, Any]:
         """The calls to time, and the kind of weights with the outputs (count, batch, width)."""

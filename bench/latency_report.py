@@ -15,8 +15,8 @@ from .peers import ENGINE, LATENCY_CONTESTANTS
 from .rounds import Timing
 from .tables import refusals, table, time_text
 
-OURS = {"float32": ENGINE, "float16": f"{ENGINE} float16", "int8": f"{ENGINE} int8"}
-OURS_C = {"float32": f"{ENGINE} C", "float16": f"{ENGINE} C float16", "int8": f"{ENGINE} C int8"}
+OURS = {weights: ENGINE if weights == "float32" else f"{ENGINE} {weights}" for weights in ITEM}
+OURS_C = {weights: name.replace(ENGINE, f"{ENGINE} C") for weights, name in OURS.items()}
 PEER_C, PEER_INT8 = "ONNX Runtime C", "ONNX Runtime int8"
 PEERS = [name for name in LATENCY_CONTESTANTS if ENGINE not in name and name not in (PEER_C, PEER_INT8)]
 """Those whose weights are float32, called from Python."""
@@ -45,11 +45,13 @@ NOTES = """\
   0.35 s beyond batch 1), stated where they are fewer. Python's garbage collector is off. What an empty function takes in the
   same loop is subtracted. Medians of calls under 5 µs are over timings of many calls together; p99, p99.9 and worst are of
   single calls always. There is no p99.9 of fewer than 10,000 calls.
-* Weights of latentcore are float32, float16 or int8; all are compared with the peers' float32 (`x` is the best of them over
-  latentcore, of medians in the same round), and ONNX Runtime's own dynamic int8 stands beside them. Outputs are checked
-  against float64 within 10 eps sqrt(length) of the largest, float16 within 2e-3, int8 within 3e-2.
+* Weights of latentcore are float32, float16 or int8, under float32 arithmetic: compared with the peers' float32 (`x` is the
+  best of them over latentcore, of medians in the same round); int8_dynamic, which rounds rows to eight bits as well, with
+  ONNX Runtime's dynamic int8, which does the same. Outputs are checked against float64 within 10 eps sqrt(length) of the
+  largest, float16 within 2e-3, both int8 within 3e-2.
 * In brackets: the time over its floor, which is the longer of the multiply-adds at the FMA peak and the bytes of weights
-  that nonzero inputs need at the bandwidth of the cache level that holds them (main memory, if caches are flushed).
+  that nonzero inputs need at the bandwidth of the cache level that holds them (main memory, if caches are flushed). Of both
+  dynamic int8, all of the multiply-adds at four times that peak, and all of the weights.
 * C: `bench/latency.cpp`, a process without Python, on latentcore.h and on the C API of the library in ONNX Runtime's wheel
   (whose headers are not in it: the functions used are declared by hand), both through preallocated arrays.
 * Caches are flushed by reading twice the last level's size on every core before each call. The busy thread counts in pure
@@ -206,9 +208,10 @@ def _medians(record: dict) -> list[str]:
 
     cells = [_work(record).partition(",")[0], record["data"], str(record["batch"])]
     cells += [floored(name, weights) for weights, name in OURS.items()]
-    cells += [f"{best} {_median(record, best)}" if best else "", *(faster(best, name) for name in OURS.values())]
+    cells += [f"{best} {_median(record, best)}" if best else ""]
+    cells += [faster(PEER_INT8 if weights == "int8_dynamic" else best, name) for weights, name in OURS.items()]
     cells += [floored(name, weights) for weights, name in OURS_C.items()]
-    cells += [floored(PEER_C, "float32"), faster(PEER_C, OURS_C["float32"]), floored(PEER_INT8, "int8")]
+    cells += [floored(PEER_C, "float32"), faster(PEER_C, OURS_C["float32"]), floored(PEER_INT8, "int8_dynamic")]
     return cells + [floored(name, "float32") for name in PEERS]
 
 

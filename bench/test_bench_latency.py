@@ -11,8 +11,8 @@ import pytest
 
 from . import native
 from .cases import Inputs
-from .latency import INPUTS, NAMES, Latency, latency_cases
-from .latency_report import details, tables, tail
+from .latency import INPUTS, ITEM, NAMES, Latency, latency_cases
+from .latency_report import OURS_C, details, tables, tail
 from .network import TINY, VAE, activations
 from .peers import load
 from .rounds import Timing
@@ -26,7 +26,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     return Inputs.write(Path(tmp_path_factory.mktemp("inputs")))
 
 
-@pytest.mark.parametrize("weights", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("weights", ITEM)
 @pytest.mark.parametrize("case", SINGLE, ids=str)
 def test_single_calls(benchmark, inputs: Inputs, case: Latency, weights: str) -> None:
     from .peers.engine import Contestant
@@ -67,7 +67,7 @@ def test_time_ends_a_sample() -> None:
     assert reply["times"].min() > 0.009
 
 
-@pytest.mark.parametrize("weights", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("weights", ITEM)
 def test_rounded_weights_pass_and_wrong_ones_do_not(inputs: Inputs, weights: str) -> None:
     case = Latency("decode", "codes", 16)
     parameters, given = case.load(inputs)
@@ -87,7 +87,7 @@ def program() -> None:
     native.build()
 
 
-@pytest.mark.parametrize("name", ["latentcore C", "latentcore C float16", "latentcore C int8", "ONNX Runtime C"])
+@pytest.mark.parametrize("name", [*OURS_C.values(), "ONNX Runtime C"])
 def test_a_process_without_python_gives_the_same(program: None, inputs: Inputs, name: str) -> None:
     if "ONNX" in name:
         pytest.importorskip("onnxruntime")

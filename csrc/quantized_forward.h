@@ -32,8 +32,7 @@ LC_INLINE Words load_words(const void* p) {
   return v;
 }
 
-// ---- four products in each word
-// ---------------------------------------------------------------------------------------
+// ---- four products in each word ------------------------------------------------------------------------------------
 
 // Sums of products of 16-bit integers that lie beside each other.
 LC_INLINE Words multiply_pairs(Words a, Words b) {
@@ -82,8 +81,7 @@ struct Quads {
 };
 #endif
 
-// ---- rows
-// -------------------------------------------------------------------------------------------------------------
+// ---- rows ----------------------------------------------------------------------------------------------------------
 
 // How a row was rounded.
 struct Rounding {
@@ -134,8 +132,7 @@ LC_INLINE Rounding round_row(uint8_t* q, const float* x, int64_t in) {
   return {step, zero[0]};
 }
 
-// ---- the product
-// ------------------------------------------------------------------------------------------------------
+// ---- the product ---------------------------------------------------------------------------------------------------
 
 struct Integers {
   const uint8_t* q;
@@ -163,12 +160,12 @@ struct Integers {
   }
 };
 
-// M rows by P panels. Few rows take their inputs in turn into several sums, and one panel at a time: memory is read
-// fastest where it is read from end to end.
+// M rows by P panels. A small tile adds its inputs to several sums in turn, which hides the latency of an addition; one
+// or two rows take a panel at a time, since the second-level cache is read fastest from end to end.
 template <class Bytes, int M, int P>
 __attribute__((noinline)) void integer_tile(const Integers& given) {
   const Integers o = given;
-  constexpr int V = P * kSplit, L = kWords, kSums = M < Bytes::kChains ? Bytes::kChains / M : 1;
+  constexpr int V = P * kSplit, L = kWords, kSums = M * P < Bytes::kChains ? Bytes::kChains / (M * P) : 1;
   Words acc[kSums][M][V] = {};
   const auto add = [&](Words(&sum)[M][V], int64_t k) LC_LAMBDA {
     Bytes row[V];
@@ -223,13 +220,13 @@ LC_INLINE void integer_tiles(const Integers& o, int64_t row, int64_t panels) {
 // The rows from `row` on, in tiles of at most M.
 template <class Bytes, int M = Bytes::kTallest>
 LC_INLINE void integer_product(const Integers& o, int64_t row, int64_t rows, int64_t panels) {
-  for (; row + M <= rows; row += M) integer_tiles<Bytes, M, M == Bytes::kTallest ? Bytes::kWidest : 1>(o, row, panels);
+  constexpr int kWide = M < 4 ? 1 : Bytes::kWidest;
+  for (; row + M <= rows; row += M) integer_tiles<Bytes, M, kWide>(o, row, panels);
   if constexpr (M > 1)
     integer_product<Bytes, M / 2>(o, row, rows, panels);
 }
 
-// ---- y[r,o] before?[r,o] = x[r,i] w{o,i}; sizes r, o, i; option: activation
-// -------------------------------------------
+// ---- y[r,o] before?[r,o] = x[r,i] w{o,i}; sizes r, o, i; option: activation ----------------------------------------
 
 struct QuantizedSpace {
   int64_t stride;
