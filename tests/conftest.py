@@ -1,15 +1,27 @@
-"""The end of a run: how much of its tolerance each output of each op used, in all processes that shared the tests."""
+"""The number of threads of a test; and the end of a run: how much of its tolerance each output of each op used, in all
+processes that shared the tests."""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from numerics import LEDGER
 
+import latentcore as lc
+
 # A job in the background of a script ignores Ctrl-C, and so do its children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Sets the number of threads for one test."""
+    before = lc.get_num_threads()
+    yield lc.set_num_threads
+    lc.set_num_threads(before)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -17,14 +17,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from damage import Header, Tensors, change, compact, raw, seal, tensor, wrapped
 from safetensors.numpy import save_file
 
 import latentcore as lc
 from latentcore import io
 
 X = np.random.default_rng(0).random((20, 4), np.float32)
-Header, Tensors = dict[str, Any], dict[str, np.ndarray]
-
 
 MODELS: dict[str, Callable[[], Any]] = {
     "VAE": lambda: lc.VAE(2, (3,), epochs=2, batch_size=8, random_state=0).fit(X),
@@ -45,14 +44,6 @@ def content(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def of(*models: str) -> pytest.MarkDecorator:
     """Runs a test on the files of these models alone."""
     return pytest.mark.parametrize("content", models, indirect=True)
-
-
-def seal(data: bytes | bytearray) -> bytes:
-    """Makes the checksum fit, if there is one."""
-    sealed = bytearray(data)
-    if sealed[8:].startswith(io._OPENING[8:]):
-        io.seal(sealed)
-    return bytes(sealed)
 
 
 def refused(data: bytes | bytearray, path: Path, says: str = ".") -> None:
@@ -177,22 +168,6 @@ def test_sealed_mutations_of_values(content: bytes, tmp_path: Path) -> None:
 # ---- made to harm ----------------------------------------------------------------------------------------------------
 
 
-def raw(header: bytes | str, data: bytes = b"", length: int | None = None) -> bytes:
-    """A safetensors file with that header."""
-    text = header.encode() if isinstance(header, str) else header
-    return (len(text) if length is None else length).to_bytes(8, "little") + text + data
-
-
-def wrapped(text: str) -> bytes:
-    """A file whose description is that text."""
-    return raw(compact({"__metadata__": {"latentcore": text}}))
-
-
-def compact(tree: Any) -> str:
-    """JSON without spaces, as safetensors writes it."""
-    return json.dumps(tree, separators=(",", ":"))
-
-
 MADE: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "its 0 bytes cannot hold a header of 0 bytes"),
     "seven bytes": (b"\0" * 7, "its 7 bytes cannot hold a header of 0 bytes"),
@@ -241,26 +216,6 @@ def test_files_of_others(tmp_path: Path) -> None:
     for device in ("/dev/null", "/dev/zero"):
         with pytest.raises(ValueError, match=f"{device}: expected a regular file"):
             lc.load(device)
-
-
-def change(key: str, value: Any) -> Callable[[Header, Tensors], None]:
-    def changed(header: Header, tensors: Tensors) -> None:
-        where: Any = header
-        *path, last = key.split("/")
-        for part in path:
-            where = where[part]
-        where[last] = value
-
-    return changed
-
-
-def tensor(name: str, edit: Callable[[np.ndarray], Any] | None) -> Callable[[Header, Tensors], None]:
-    def changed(header: Header, tensors: Tensors) -> None:
-        array = tensors.pop(name, np.zeros(1))
-        if edit:
-            tensors[name] = edit(array)
-
-    return changed
 
 
 CHANGES: dict[str, tuple[Callable[[Header, Tensors], None], str]] = {
@@ -337,7 +292,7 @@ import numpy as np
 import latentcore as lc
 from latentcore import io
 sys.path.insert(0, sys.argv[2])
-from test_hostile import raw, seal
+from damage import raw, seal
 
 path = Path(sys.argv[1])
 path.write_bytes(Path(sys.argv[3]).read_bytes())

@@ -12,7 +12,6 @@ import pytest
 from numerics import assert_same_bits
 
 import latentcore as lc
-from latentcore.datasets import load_mnist
 from latentcore.models.spectrum import most_likely
 
 DATA = os.environ.get("LATENTCORE_DATA")
@@ -376,30 +375,3 @@ def test_interpolation() -> None:
     np.testing.assert_allclose(path, ends[0] + np.linspace(0, 1, 5)[:, None] * (ends[1] - ends[0]), atol=1e-12)
     path = lc.interpolate(model, *model.transform(X[:3]), steps=3, space="latent")
     np.testing.assert_allclose(path[[0, 2, 4]], model.inverse_transform(model.transform(X[:3])), atol=1e-12)
-
-
-# ---- MNIST -----------------------------------------------------------------------------------------------------------
-
-
-def squares(A: np.ndarray, B: np.ndarray) -> float:
-    return float(np.square(A.astype(np.float64) - B).sum(1).mean())
-
-
-@pytest.mark.skipif(DATA is None, reason="LATENTCORE_DATA names no folder with MNIST's files")
-def test_mnist() -> None:
-    assert DATA is not None
-    X, T = (load_mnist(DATA, part)[0] for part in ("train", "test"))
-    for solver in EXACT:
-        model = lc.PCA(0.95, svd_solver=solver).fit(X)
-        total = model.explained_variance_.sum() / model.explained_variance_ratio_.sum()
-        assert f"{total:.5f}" == "52.72591"
-        assert [f"{ratio:.6f}" for ratio in model.explained_variance_ratio_[:5]] == [
-            "0.097047", "0.070959", "0.061691", "0.053894", "0.048688"
-        ]  # fmt: skip
-        assert model.n_components_ == 154
-        for k, error in ((2, "43.6449"), (10, "26.7139"), (50, "9.0043"), (154, "2.5888")):
-            z = model.transform(T)
-            z[:, k:] = 0
-            assert f"{squares(model.inverse_transform(z), T):.4f}" == error
-    random = lc.PCA(50, svd_solver="randomized", random_state=0).fit(X)
-    np.testing.assert_allclose(random.explained_variance_ratio_, model.explained_variance_ratio_[:50], rtol=5e-6)

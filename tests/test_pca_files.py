@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_hostile import Header, Tensors, change, resealed, tensor
+from damage import Header, Tensors, change, tensor
+from test_hostile import resealed
 
 import latentcore as lc
 from latentcore import _core

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,6 @@ from latentcore.training import Trainer
 
 X = np.random.default_rng(0).random((300, 50), np.float32)
 Z = np.random.default_rng(1).standard_normal((300, 9)).astype(np.float32)
-
-
-@pytest.fixture
-def threads() -> Iterator[Callable[[int], None]]:
-    """Sets the number of threads for one test."""
-    before = lc.get_num_threads()
-    yield lc.set_num_threads
-    lc.set_num_threads(before)
 
 
 def vae(**parameters: Any) -> lc.VAE:

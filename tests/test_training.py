@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,6 @@ from models import State, assert_same, bits, draw, state
 
 import latentcore as lc
 from latentcore.training import Trainer
-
-
-@pytest.fixture
-def threads() -> Iterator[Callable[[int], None]]:
-    """Sets the number of threads for one test."""
-    before = lc.get_num_threads()
-    yield lc.set_num_threads
-    lc.set_num_threads(before)
-
 
 # ---- the same bits ---------------------------------------------------------------------------------------------------
 
