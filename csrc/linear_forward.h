@@ -144,7 +144,9 @@ int linear_forward(const Call& call, const Run& run) {
     else
       product<T, Form::kRows>(o, end - begin, wide);
     for (int64_t r = 0; ragged && r < end - begin; ++r)
-      std::memcpy(target + r * out, o.c + r * o.c_row, static_cast<size_t>(columns) * sizeof(T));
+      for_lanes<T>(columns, [&](int64_t j, auto get, auto put) LC_LAMBDA {
+        put(target + r * out + j, get(o.c + r * o.c_row + j));
+      });
     if (!in_tile)
       kActivateRows<T>[static_cast<int>(kind)](target, before ? before + at : nullptr, end - begin, columns, out);
   });
