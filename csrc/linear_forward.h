@@ -52,14 +52,13 @@ struct RowLists {
   }
   // The product of the rows [begin, end) of a chunk; o stands at row `begin`.
   template <class W>
-  void product_of(const Operands<T, W>& o, int64_t begin, int64_t end, int panels) const {
-    for (int64_t m = begin; m < end; m += kListRows) {
-      Operands<T, W> g = o.template at<Form::kListedRows>(m - begin, 0);
-      g.a = value + m * stride;
-      g.a_row = stride;
-      g.list = list + m / kListRows * stride;
-      g.depth = length[m / kListRows];
-      product<T, Form::kListedRows>(g, end - m < kListRows ? end - m : int64_t{kListRows}, panels);
+  void product_of(Operands<T, W> o, int64_t begin, int64_t end, int panels) const {
+    o.a_row = stride;
+    for (int64_t m = begin; m < end; m += kListRows, o.c += kListRows * o.c_row) {
+      o.a = value + m * stride;
+      o.list = list + m / kListRows * stride;
+      o.depth = length[m / kListRows];
+      product<T, Form::kListedRows>(o, end - m < kListRows ? end - m : int64_t{kListRows}, panels);
     }
   }
 };
@@ -144,9 +143,8 @@ int linear_forward(const Call& call, const Run& run) {
     else
       product<T, Form::kRows>(o, end - begin, wide);
     for (int64_t r = 0; ragged && r < end - begin; ++r)
-      for_lanes<T>(columns, [&](int64_t j, auto get, auto put) LC_LAMBDA {
-        put(target + r * out + j, get(o.c + r * o.c_row + j));
-      });
+      for_lanes<T>(columns, [&](int64_t j, auto get, auto put)
+                                LC_LAMBDA { put(target + r * out + j, get(o.c + r * o.c_row + j)); });
     if (!in_tile)
       kActivateRows<T>[static_cast<int>(kind)](target, before ? before + at : nullptr, end - begin, columns, out);
   });

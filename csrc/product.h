@@ -58,17 +58,13 @@ struct Operands {
   T floor;                // C is at least this: 0 for a ReLU, else minus infinity
   const T *scale, *bias;  // integers: C is bias[p] + scale[p] (init + A B)
 
-  template <Form F>
-  Operands at(int64_t m, int64_t p) const {
+  // The same from panel p on.
+  Operands from(int64_t p) const {
+    static_assert(!is_scaled<W>);
     Operands o = *this;
-    o.a += m * (F == Form::kPanels ? int64_t{kPanel<T>} : is_columns(F) ? 1 : a_row);
     o.b += p * b_panel;
-    o.init += m * init_row + p * init_panel;
-    o.c += m * c_row + p * c_panel;
-    if constexpr (is_scaled<W>) {
-      o.scale += p * kPanel<T>;
-      o.bias += p * kPanel<T>;
-    }
+    o.init += p * init_panel;
+    o.c += p * c_panel;
     return o;
   }
 };
@@ -91,42 +87,48 @@ LC_INLINE void pin(V& v) {
 #endif
 }
 
+// Rows [row, row + M) of C. Each field of o is read once, before a store into C that could change it, and never copied
+// with others: what was written in parts cannot be read as a whole until it has left the store queue.
 template <class T, int M, int P, Form F, class W>
-__attribute__((noinline)) void tile(const Operands<T, W>& given) {
-  const Operands<T, W> o = given;  // a copy of its own, which no store into C can change
+__attribute__((noinline)) void tile(const Operands<T, W>& o, int64_t row) {
   constexpr int V = P * kSplit, L = kLanes<T>;
+  const W* const first = o.b;
+  const T *init = o.init + row * o.init_row, *scale = o.scale, *bias = o.bias;
+  T* const c = o.c + row * o.c_row;
+  const int64_t init_row = o.init_row, init_panel = o.init_panel, c_row = o.c_row, c_panel = o.c_panel;
+  const T floor = o.floor;
   Vec<T> acc[M][V];
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 32
-    for (int v = 0; v < V; ++v)
-      acc[m][v] = load<T>(o.init + m * o.init_row + v / kSplit * o.init_panel + v % kSplit * L);
+    for (int v = 0; v < V; ++v) acc[m][v] = load<T>(init + m * init_row + v / kSplit * init_panel + v % kSplit * L);
 
   constexpr bool kSegments = F == Form::kPanels;
-  const int64_t a_row = kSegments ? kPanel<T> : o.a_row, b_panel = o.b_panel;
+  const int64_t a_row = kSegments ? kPanel<T> : o.a_row, a_segment = o.a_segment, b_panel = o.b_panel;
   const int64_t segments = kSegments ? o.depth / kPanel<T> : 1;
   const int64_t depth = kSegments ? kPanel<T> : o.depth;
-  const W* b = o.b;
-  for (int64_t s = 0; s < segments; ++s) {
-    const T* a = kSegments ? o.a + s * o.a_segment : o.a;
+  const int32_t* const list = o.list;
+  const T* a = o.a + row * (is_columns(F) ? 1 : a_row);
+  const W* b = first;
+  for (int64_t s = 0; s < segments; ++s, a += a_segment) {
     // The next segment lies a panel away, where no hardware looks for it.
     if constexpr (kSegments)
-      for (int m = 0; m < M; ++m) __builtin_prefetch(a + o.a_segment + m * kPanel<T>);
+      for (int m = 0; m < M; ++m) __builtin_prefetch(a + a_segment + m * kPanel<T>);
     for (int64_t k = 0; k < depth; ++k, b += kPanel<T>) {
       if constexpr (is_listed(F))
-        b = o.b + o.list[k] * int64_t{kPanel<T>};
-      Vec<T> row[V];
+        b = first + list[k] * int64_t{kPanel<T>};
+      Vec<T> line[V];
 #pragma GCC unroll 32
       for (int v = 0; v < V; ++v) {
-        row[v] = load_row(b + v / kSplit * b_panel + v % kSplit * L);
+        line[v] = load_row(b + v / kSplit * b_panel + v % kSplit * L);
         if constexpr (M > 1)
-          pin(row[v]);
+          pin(line[v]);
       }
 #pragma GCC unroll 16
       for (int m = 0; m < M; ++m) {
         const Vec<T> x = splat(is_columns(F) ? a[k * kHeight + m] : a[m * a_row + k]);
 #pragma GCC unroll 32
-        for (int v = 0; v < V; ++v) acc[m][v] = madd(x, row[v], acc[m][v]);
+        for (int v = 0; v < V; ++v) acc[m][v] = madd(x, line[v], acc[m][v]);
       }
     }
   }
@@ -134,73 +136,72 @@ __attribute__((noinline)) void tile(const Operands<T, W>& given) {
 #pragma GCC unroll 16
     for (int m = 0; m < M; ++m)
 #pragma GCC unroll 32
-      for (int v = 0; v < V; ++v) acc[m][v] = madd(load<T>(o.scale + v * L), acc[m][v], load<T>(o.bias + v * L));
+      for (int v = 0; v < V; ++v) acc[m][v] = madd(load<T>(scale + v * L), acc[m][v], load<T>(bias + v * L));
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 32
     for (int v = 0; v < V; ++v)
-      store<T>(o.c + m * o.c_row + v / kSplit * o.c_panel + v % kSplit * L,
-               larger(splat(o.floor), acc[m][v] + splat(T(0))));
+      store<T>(c + m * c_row + v / kSplit * c_panel + v % kSplit * L, larger(splat(floor), acc[m][v] + splat(T(0))));
 }
 
 template <class T, int M, Form F, class W>
-LC_INLINE void tile_of_width(int panels, const Operands<T, W>& o) {
+LC_INLINE void tile_of_width(int panels, const Operands<T, W>& o, int64_t row) {
   constexpr int kWidest = widest(M);
   switch (panels) {
     case 1:
-      return tile<T, M, 1, F>(o);
+      return tile<T, M, 1, F>(o, row);
     case 2:
       if constexpr (kWidest >= 2)
-        return tile<T, M, 2, F>(o);
+        return tile<T, M, 2, F>(o, row);
       break;
     case 3:
       if constexpr (kWidest >= 3)
-        return tile<T, M, 3, F>(o);
+        return tile<T, M, 3, F>(o, row);
       break;
     case 4:
       if constexpr (kWidest >= 4)
-        return tile<T, M, 4, F>(o);
+        return tile<T, M, 4, F>(o, row);
       break;
     case 5:
       if constexpr (kWidest >= 5)
-        return tile<T, M, 5, F>(o);
+        return tile<T, M, 5, F>(o, row);
       break;
     case 6:
       if constexpr (kWidest >= 6)
-        return tile<T, M, 6, F>(o);
+        return tile<T, M, 6, F>(o, row);
       break;
     case 7:
       if constexpr (kWidest >= 7)
-        return tile<T, M, 7, F>(o);
+        return tile<T, M, 7, F>(o, row);
       break;
     case 8:
       if constexpr (kWidest >= 8)
-        return tile<T, M, 8, F>(o);
+        return tile<T, M, 8, F>(o, row);
       break;
   }
   __builtin_unreachable();
 }
 
 template <class T, Form F, class W>
-LC_INLINE void tile_of(int rows, int panels, const Operands<T, W>& o) {
+LC_INLINE void tile_of(int rows, int panels, const Operands<T, W>& o, int64_t row) {
   switch (rows) {
 #if defined(__AVX512F__)
     case 16:
-      return tile_of_width<T, 16, F>(panels, o);
+      return tile_of_width<T, 16, F>(panels, o, row);
     case 8:
-      return tile_of_width<T, 8, F>(panels, o);
+      return tile_of_width<T, 8, F>(panels, o, row);
 #elif defined(__AVX2__)
     case 6:
-      return tile_of_width<T, 6, F>(panels, o);
+      return tile_of_width<T, 6, F>(panels, o, row);
 #endif
 #if defined(__AVX2__)
     case 4:
-      return tile_of_width<T, 4, F>(panels, o);
+      return tile_of_width<T, 4, F>(panels, o, row);
 #endif
     case 2:
-      return tile_of_width<T, 2, F>(panels, o);
+      return tile_of_width<T, 2, F>(panels, o, row);
     case 1:
-      return tile_of_width<T, 1, F>(panels, o);
+      return tile_of_width<T, 1, F>(panels, o, row);
   }
   __builtin_unreachable();
 }
@@ -216,11 +217,12 @@ inline int group_of(int64_t rows, int64_t panels) {
 // rows x panels of C, panels <= group_of(rows, ...).
 template <class T, Form F, class W>
 void product(const Operands<T, W>& o, int64_t rows, int panels) {
-  int64_t m = 0;
+  int64_t row = 0;
+#pragma GCC unroll 5
   for (const int h : kHeights) {
     if (widest(h) < panels)
       continue;
-    for (; m + h <= rows; m += h) tile_of<T, F>(h, panels, o.template at<F>(m, 0));
+    for (; row + h <= rows; row += h) tile_of<T, F>(h, panels, o, row);
   }
 }
 

@@ -19,7 +19,7 @@ void multiply(Operands<T> o, int64_t rows, int64_t panels) {
   o.floor = -kInfinity<T>;
   const int group = group_of(rows, panels);
   for (int64_t p = 0; p < panels; p += group)
-    product<T, F>(o.template at<F>(0, p), rows, static_cast<int>(panels - p < group ? panels - p : group));
+    product<T, F>(o.from(p), rows, static_cast<int>(panels - p < group ? panels - p : group));
 }
 
 // c = a b over panels [0, panels), a sum over many rows of b. part: scratch of c's size, zeros: a line.
