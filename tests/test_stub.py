@@ -19,6 +19,7 @@ SPELLING = {
     r"collections\.abc\.": "",
     r"numpy\.ndarray": "NDArray[Any]",
     r"numpy\.dtype": "np.dtype[Any]",
+    r"(?<=-> tuple\[)object": "Any",
 }
 
 
