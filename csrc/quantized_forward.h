@@ -197,7 +197,7 @@ __attribute__((noinline)) void integer_tile(const Integers& given) {
       const Words sum = acc[0][m][v] - zero * load_words(o.sum + v * L);
       const Vec<float> factor = step * load<float>(o.scale + v * L);
       const Vec<float> y = load<float>(o.bias + v * L) + factor * __builtin_convertvector(sum, Vec<float>);
-      const Vec<float> made = larger(splat(o.floor), y + splat(0.0f));
+      const Vec<float> made = larger(splat(o.floor), y);
       const int64_t left = o.columns - v * L;
       float* to = o.y + m * o.y_row + v * L;
       if (left >= L)
