@@ -143,87 +143,78 @@ struct Integers {
   const int32_t* sum;
   const float *scale, *bias;
   float* y;
-  int64_t y_row, columns;  // that exist
+  int64_t out;
   float floor;
-
-  LC_INLINE Integers at(int64_t row, int64_t panel) const {
-    Integers o = *this;
-    o.q += row * q_row;
-    o.rounding += row;
-    o.w += panel * w_panel;
-    o.sum += panel * 16;
-    o.scale += panel * 16;
-    o.bias += panel * 16;
-    o.y += row * y_row + panel * 16;
-    o.columns -= panel * 16;
-    return o;
-  }
 };
 
 // M rows by P panels. A small tile adds its inputs to several sums in turn, which hides the latency of an addition; one
 // or two rows take a panel at a time, since the second-level cache is read fastest from end to end.
 template <class Bytes, int M, int P>
-__attribute__((noinline)) void integer_tile(const Integers& given) {
-  const Integers o = given;
+__attribute__((noinline)) void integer_tile(const Integers& o, int64_t row, int64_t panel) {
   constexpr int V = P * kSplit, L = kWords, kSums = M * P < Bytes::kChains ? Bytes::kChains / (M * P) : 1;
+  const uint8_t* const q = o.q + row * o.q_row;
+  const int8_t* const w = o.w + panel * o.w_panel;
+  const int64_t q_row = o.q_row, w_panel = o.w_panel, quads = o.quads;
   Words acc[kSums][M][V] = {};
   const auto add = [&](Words(&sum)[M][V], int64_t k) LC_LAMBDA {
-    Bytes row[V];
+    Bytes line[V];
 #pragma GCC unroll 32
-    for (int v = 0; v < V; ++v)
-      row[v] = Bytes::weights(o.w + v / kSplit * o.w_panel + k * 64 + v % kSplit * kVectorBytes);
+    for (int v = 0; v < V; ++v) line[v] = Bytes::weights(w + v / kSplit * w_panel + k * 64 + v % kSplit * kVectorBytes);
 #pragma GCC unroll 16
     for (int m = 0; m < M; ++m) {
       int32_t four;
-      std::memcpy(&four, o.q + m * o.q_row + 4 * k, sizeof four);
+      std::memcpy(&four, q + m * q_row + 4 * k, sizeof four);
       const Bytes x = Bytes::inputs(four);
 #pragma GCC unroll 32
-      for (int v = 0; v < V; ++v) sum[m][v] = Bytes::add(sum[m][v], x, row[v]);
+      for (int v = 0; v < V; ++v) sum[m][v] = Bytes::add(sum[m][v], x, line[v]);
     }
   };
   int64_t k = 0;
-  for (; k + kSums <= o.quads; k += kSums)
+  for (; k + kSums <= quads; k += kSums)
 #pragma GCC unroll 8
     for (int i = 0; i < kSums; ++i) add(acc[i], k + i);
-  for (; k < o.quads; ++k) add(acc[0], k);
+  for (; k < quads; ++k) add(acc[0], k);
+
+  const Rounding* const rounding = o.rounding + row;
+  const int32_t* const total = o.sum + panel * 16;
+  const float *scale = o.scale + panel * 16, *bias = o.bias + panel * 16;
+  const int64_t out = o.out, left = out - panel * 16;
+  float* const y = o.y + row * out + panel * 16;
+  const Vec<float> floor = splat(o.floor);
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) {
-    const Vec<float> step = splat(o.rounding[m].step);
-    const Words zero = Words{} + o.rounding[m].zero;
+    const Vec<float> step = splat(rounding[m].step);
+    const Words zero = Words{} + rounding[m].zero;
 #pragma GCC unroll 32
     for (int v = 0; v < V; ++v) {
 #pragma GCC unroll 8
       for (int i = 1; i < kSums; ++i) acc[0][m][v] += acc[i][m][v];
-      const Words sum = acc[0][m][v] - zero * load_words(o.sum + v * L);
-      const Vec<float> factor = step * load<float>(o.scale + v * L);
-      const Vec<float> y = load<float>(o.bias + v * L) + factor * __builtin_convertvector(sum, Vec<float>);
-      const Vec<float> made = larger(splat(o.floor), y);
-      const int64_t left = o.columns - v * L;
-      float* to = o.y + m * o.y_row + v * L;
-      if (left >= L)
-        store<float>(to, made);
-      else if (left > 0)
-        store_first<float>(to, made, static_cast<int>(left));
+      const Words sum = acc[0][m][v] - zero * load_words(total + v * L);
+      const Vec<float> factor = step * load<float>(scale + v * L);
+      const Vec<float> value = load<float>(bias + v * L) + factor * __builtin_convertvector(sum, Vec<float>);
+      if (left >= (v + 1) * L)
+        store<float>(y + m * out + v * L, larger(floor, value));
+      else if (left > v * L)
+        store_first<float>(y + m * out + v * L, larger(floor, value), static_cast<int>(left - v * L));
     }
   }
 }
 
-// M rows by so many panels, P at a time.
+// M rows by the panels [begin, end), P at a time.
 template <class Bytes, int M, int P>
-LC_INLINE void integer_tiles(const Integers& o, int64_t row, int64_t panels) {
-  int64_t p = 0;
-  for (; p + P <= panels; p += P) integer_tile<Bytes, M, P>(o.at(row, p));
+LC_INLINE void integer_tiles(const Integers& o, int64_t row, int64_t begin, int64_t end) {
+  for (; begin + P <= end; begin += P) integer_tile<Bytes, M, P>(o, row, begin);
   if constexpr (P > 1)
-    integer_tiles<Bytes, M, P - 1>(o.at(0, p), row, panels - p);
+    integer_tiles<Bytes, M, P - 1>(o, row, begin, end);
 }
 
-// The rows from `row` on, in tiles of at most M.
+// The rows [row, last) in tiles of at most M.
 template <class Bytes, int M = Bytes::kTallest>
-LC_INLINE void integer_product(const Integers& o, int64_t row, int64_t rows, int64_t panels) {
+LC_INLINE void integer_product(const Integers& o, int64_t row, int64_t last, int64_t begin, int64_t end) {
   constexpr int kWide = M < 4 ? 1 : Bytes::kWidest;
-  for (; row + M <= rows; row += M) integer_tiles<Bytes, M, kWide>(o, row, panels);
+  for (; row + M <= last; row += M) integer_tiles<Bytes, M, kWide>(o, row, begin, end);
   if constexpr (M > 1)
-    integer_product<Bytes, M / 2>(o, row, rows, panels);
+    integer_product<Bytes, M / 2>(o, row, last, begin, end);
 }
 
 // ---- y[r,o] before?[r,o] = x[r,i] w{o,i}; sizes r, o, i; option: activation ----------------------------------------
@@ -263,28 +254,28 @@ int quantized_forward(const Call& call, const Run& run) {
       space.rounding[r] = round_row(space.q + r * space.stride, x + r * in, in);
   });
 
-  Integers all;
-  all.q = space.q;
-  all.q_row = space.stride;
-  all.rounding = space.rounding;
-  all.w = reinterpret_cast<const int8_t*>(w);
-  all.w_panel = quads * 64;
-  all.quads = quads;
-  all.bias = reinterpret_cast<const float*>(w + tail.begin);
-  all.scale = reinterpret_cast<const float*>(w + tail.begin + tail.bytes);
-  all.sum = reinterpret_cast<const int32_t*>(w + tail.begin + 2 * tail.bytes);
-  all.y = y;
-  all.y_row = all.columns = out;
-  all.floor = in_tile && kind == Activation::kRelu ? 0 : -kInfinity<float>;
+  Integers o;
+  o.q = space.q;
+  o.q_row = space.stride;
+  o.rounding = space.rounding;
+  o.w = reinterpret_cast<const int8_t*>(w);
+  o.w_panel = quads * 64;
+  o.quads = quads;
+  o.bias = reinterpret_cast<const float*>(w + tail.begin);
+  o.scale = reinterpret_cast<const float*>(w + tail.begin + tail.bytes);
+  o.sum = reinterpret_cast<const int32_t*>(w + tail.begin + 2 * tail.bytes);
+  o.y = y;
+  o.out = out;
+  o.floor = in_tile && kind == Activation::kRelu ? 0 : -kInfinity<float>;
 
   const int64_t groups = divide_up(panels, Bytes::kWidest);
   run.team->each_if(!alone, chunks * groups, [&](int64_t task, int) {
-    const int64_t begin = task / groups * kRowChunk, count = end_of(task / groups) - begin;
+    const int64_t begin = task / groups * kRowChunk, end = end_of(task / groups);
     const Span p = part_of(panels, groups, task % groups);
-    integer_product<Bytes>(all.at(begin, p.begin), 0, count, p.end - p.begin);
+    integer_product<Bytes>(o, begin, end, p.begin, p.end);
     const int64_t at = begin * out + p.begin * 16, columns = (p.end * 16 < out ? p.end * 16 : out) - p.begin * 16;
     if (!in_tile)
-      kActivateRows<float>[static_cast<int>(kind)](y + at, before ? before + at : nullptr, count, columns, out);
+      kActivateRows<float>[static_cast<int>(kind)](y + at, before ? before + at : nullptr, end - begin, columns, out);
   });
   return 0;
 }
