@@ -10,11 +10,8 @@
 // number counts as zeros.
 #pragma once
 
-#include "activation.h"
 #include "linear_forward.h"
-#include "op.h"
 #include "panels.h"
-#include "product.h"
 
 #if !defined(__AVX2__) && defined(__SSE2__)
 #include <emmintrin.h>
@@ -94,7 +91,7 @@ LC_INLINE Words nearest(Vec<float> x) {  // |x| < 2^22; ties to even
   return bits<Words>(x + splat(kShift)) - bits<Words>(splat(kShift));
 }
 
-// The largest lane by a function of two vectors.
+// All lanes put together by a function of two vectors.
 template <class V, class F>
 LC_INLINE auto across(V v, F&& f) {
   if constexpr (kWords > 8)
