@@ -10,6 +10,7 @@ namespace LC_ISA {
 
 constexpr int64_t kRowChunk = 64;  // rows that one task takes
 constexpr double kAlone = 2e5;     // multiply-adds under which one thread is faster
+constexpr int64_t kFewRows = 5;    // fewer take as long: their weights must come from the cache
 
 LC_INLINE double work_of(int64_t rows, int64_t out, int64_t in) {
   return static_cast<double>(rows) * static_cast<double>(out) * static_cast<double>(in);
@@ -100,7 +101,7 @@ int linear_forward(const Call& call, const Run& run) {
   const bool in_tile = !before && (kind == Activation::kIdentity || kind == Activation::kRelu);
   Carver carver(run.workspace);
   const ForwardSpace<T> space(carver, rows, in, run.team->threads());
-  const bool alone = work_of(rows, out, in) < kAlone;
+  const bool alone = work_of(rows < kFewRows ? kFewRows : rows, out, in) < kAlone;
 
   const int64_t chunks = divide_up(rows, kRowChunk);
   const bool listing = may_list(in, panels);
