@@ -144,7 +144,7 @@ def plot(path: Path, run: dict[str, Any]) -> None:
         return
     names = [name for name in LATENCY_CONTESTANTS if any(name in r["contestants"] for r in rows)]
     figure, grid = plt.subplots(
-        len(works), 3, figsize=(13, 4 * len(works)), sharey=True, squeeze=False, layout="constrained"
+        len(works), 3, figsize=(13, 4.2 * len(works)), sharey=True, squeeze=False, layout="constrained"
     )
     for record in rows:
         if record["state"] not in states or _work(record) not in works:
@@ -161,7 +161,7 @@ def plot(path: Path, run: dict[str, Any]) -> None:
                 if seconds is not None:
                     axis.plot(1e6 * seconds, place, marker, color=colour, markersize=9 if marker == "|" else 5)
         axis.set_xscale("log")
-        axis.set_title(f"{_work(record)}, {STATES[record['state']]}", fontsize=9)
+        axis.set_title(f"{_work(record)}\n{STATES[record['state']]}", fontsize=9)
         axis.xaxis.set_minor_formatter("")
         axis.set_yticks(range(len(names)), labels=list(reversed(names)))
         axis.grid(alpha=0.3, axis="x", which="both")
