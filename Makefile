@@ -8,7 +8,7 @@ CUDA := $(VENV)-cuda
 BUILD_FILES := pyproject.toml CMakeLists.txt $(shell find csrc fuzz -type f)
 OPS := $(notdir $(basename $(wildcard csrc/ops/*.cpp)))
 # Tests share the cores, a file at a time; libraries that they compare with start no threads beside them.
-SHARED := -n auto --maxprocesses 8 --dist loadfile -p no:benchmark
+SHARED := -n auto --maxprocesses 4 --dist loadfile -p no:benchmark
 ALONE := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
 .PHONY: demo test test-gpu bench lint sanitize fuzz clean
