@@ -58,9 +58,8 @@ std::vector<std::string> compressed() {
 }
 
 lc::Storage storage_of(const std::string& kind) {
-  for (const lc::Compressed& each : lc::kCompressed)
-    if (kind == each.name)
-      return each.storage;
+  if (const lc::Compressed* found = lc::find_compressed(kind.c_str()))
+    return found->storage;
   throw std::invalid_argument("kind: expected one of compressed(), got " + kind);
 }
 

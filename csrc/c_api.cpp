@@ -218,12 +218,10 @@ std::shared_ptr<const lc::Snapshot> snapshot_of(const lc_model& model, const cha
     return made(false, lc::Storage::kFull);
   if (kind == "float64")
     return made(true, lc::Storage::kFull);
+  if (const lc::Compressed* found = lc::find_compressed(kind.c_str()))
+    return made(false, found->storage);
   std::string names = "'float32', 'float64'";
-  for (const lc::Compressed& each : lc::kCompressed) {
-    if (kind == each.name)
-      return made(false, each.storage);
-    names += ", '" + std::string(each.name) + "'";
-  }
+  for (const lc::Compressed& each : lc::kCompressed) names += ", '" + std::string(each.name) + "'";
   throw Failure(LC_ERROR_ARGUMENT, "weights: expected one of " + names + ", got '" + kind + "'");
 }
 

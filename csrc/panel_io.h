@@ -139,16 +139,6 @@ void sort_by(int32_t* order, const T* key, int64_t n) {
   }
 }
 
-template <class T>
-LC_INLINE Vec<T> largest_in_all(Vec<T> a) {
-  if constexpr (kLanes<T> > 8)
-    a = larger(a, swap<8>(a));
-  if constexpr (kLanes<T> > 4)
-    a = larger(a, swap<4>(a));
-  if constexpr (kLanes<T> > 2)
-    a = larger(a, swap<2>(a));
-  return larger(a, swap<1>(a));
-}
 // A bit for each lane.
 template <class T>
 LC_INLINE unsigned lanes_where(Mask<T> a) {
@@ -173,7 +163,7 @@ void signs_of_rows(const Order<T>& by, const Panels<T>& x, int64_t n) {
     for (int64_t p = 0; p < panels_of<T>(n); ++p)
       for (int at = 0; at < kPanel<T>; at += kLanes<T>)
         most = larger(most, magnitude<T>(load<T>(row + p * x.stride + at)));
-    most = largest_in_all<T>(most);
+    most = across(most, [](Vec<T> a, Vec<T> b) LC_LAMBDA { return larger(a, b); });
     by.sign[r] = 1;
     for (int64_t j = 0; j < n; j += kLanes<T>) {
       const Vec<T> v = load<T>(row + j / kPanel<T> * x.stride + j % kPanel<T>);

@@ -125,6 +125,19 @@ LC_INLINE V swap(V a) {
   return swap<H>(a, typename LaneList<sizeof(V) / sizeof(a[0])>::List{});
 }
 
+// All lanes put together by a function of two vectors that knows no order, in every lane.
+template <class V, class F>
+LC_INLINE V across(V a, F&& f) {
+  constexpr int L = sizeof(V) / sizeof(a[0]);
+  if constexpr (L > 8)
+    a = f(a, swap<8>(a));
+  if constexpr (L > 4)
+    a = f(a, swap<4>(a));
+  if constexpr (L > 2)
+    a = f(a, swap<2>(a));
+  return f(a, swap<1>(a));
+}
+
 template <class T, int... J>
 LC_INLINE Mask<T> numbers(int64_t first, Lanes<J...>) {
   return Mask<T>{J...} + static_cast<Int<T>>(first);

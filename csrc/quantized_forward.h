@@ -91,17 +91,6 @@ LC_INLINE Words nearest(Vec<float> x) {  // |x| < 2^22; ties to even
   return bits<Words>(x + splat(kShift)) - bits<Words>(splat(kShift));
 }
 
-// All lanes put together by a function of two vectors.
-template <class V, class F>
-LC_INLINE auto across(V v, F&& f) {
-  if constexpr (kWords > 8)
-    v = f(v, swap<8>(v));
-  if constexpr (kWords > 4)
-    v = f(v, swap<4>(v));
-  v = f(v, swap<2>(v));
-  return f(v, swap<1>(v))[0];
-}
-
 // q has room for whole vectors.
 LC_INLINE Rounding round_row(uint8_t* q, const float* x, int64_t in) {
   constexpr int32_t kInfinityBits = 0x7f800000;
@@ -115,8 +104,8 @@ LC_INLINE Rounding round_row(uint8_t* q, const float* x, int64_t in) {
     highest = larger(v, highest);
     largest = larger_of(bits<Words>(v) & 0x7fffffff, largest);
   });
-  const bool finite = across(largest, larger_of) < kInfinityBits;
-  const float low = finite ? across(lowest, smaller_of) : 0, high = finite ? across(highest, larger_of) : 0;
+  const bool finite = across(largest, larger_of)[0] < kInfinityBits;
+  const float low = finite ? across(lowest, smaller_of)[0] : 0, high = finite ? across(highest, larger_of)[0] : 0;
   const float step = finite ? high / 255 - low / 255 : __builtin_nanf("");
   const Vec<float> factor = splat(step > 0 ? 1 / step : 0);
   const Words zero = nearest(splat(-low) * factor);

@@ -95,6 +95,13 @@ void pack_integers(const Source<float>& from, bool is_dynamic, char* to) {
 
 }  // namespace
 
+const Compressed* find_compressed(const char* name) {
+  for (const Compressed& each : kCompressed)
+    if (std::strcmp(name, each.name) == 0)
+      return &each;
+  return nullptr;
+}
+
 const char* forward_op(Storage storage) {
   for (const Compressed& each : kCompressed)
     if (each.storage == storage)

@@ -26,6 +26,9 @@ constexpr Compressed kCompressed[] = {{Storage::kFloat16, "float16", "linear_for
                                       {Storage::kInt8, "int8", "linear_forward:int8"},
                                       {Storage::kInt8Dynamic, "int8_dynamic", "linear_forward:int8_dynamic"}};
 
+// The one of that name, or null.
+const Compressed* find_compressed(const char* name);
+
 struct Half {
   uint16_t bits;
 };
